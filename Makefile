@@ -1,0 +1,112 @@
+# ldbfs: one non-recursive Makefile.
+#
+#   make                 the release binary, build/release/ldbfs
+#   make B=debug|asan|tsan|fuzz|release    another variant, in build/$(B)/
+#   make check           layers, style and the unit and contract tests of the variant
+#   make bench           the benchmark table (BENCH="--quick")
+#   make fuzz            each fuzz target of tests/fuzz for FUZZ_SECONDS (needs clang)
+#   make install         DESTDIR= PREFIX=/usr/local
+#   V=1                  show the commands
+#
+# Nothing is registered by hand: a new src/**/*.c joins the library, a new tests/unit/test_*.c or
+# tests/contract/test_*.c becomes a test program of that name.
+
+B      ?= release
+ifeq ($(B),fuzz)
+CC     := clang
+endif
+CC     ?= cc
+PREFIX ?= /usr/local
+V      ?= 0
+VERSION := 0.1.0
+
+O      := build/$(B)
+PKGS   := fuse3 libcurl openssl jansson libzstd sqlite3 icu-uc icu-i18n zlib
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS))
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS)) -lstemmer -lm -lpthread
+
+WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wno-unused-parameter
+ifndef NO_WERROR
+WARN   += -Werror
+endif
+
+OPT_release := -O2 -g -fno-plt
+OPT_debug   := -O0 -g3
+OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
+OPT_fuzz    := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-omit-frame-pointer
+
+CFLAGS_ALL  := -std=gnu11 -ffp-contract=off $(WARN) $(OPT_$(B)) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DLDBFS_VERSION='"$(VERSION)"' -Isrc -Isrc/engine $(PKG_CFLAGS) $(CFLAGS)
+LDFLAGS_ALL := $(OPT_$(B)) $(LDFLAGS)
+
+SRC    := $(sort $(wildcard src/util/*.c src/engine/*.c src/engine/*/*.c src/fs/*.c))
+MAIN   := $(sort $(wildcard src/*.c))
+TESTS  := $(sort $(wildcard tests/unit/test_*.c tests/contract/test_*.c))
+OBJ    := $(SRC:%.c=$(O)/%.o)
+MAINO  := $(MAIN:%.c=$(O)/%.o)
+TESTB  := $(TESTS:%.c=$(O)/%)
+
+Q_0 := @
+Q   := $(Q_$(V))
+say  = @$(if $(filter 0,$(V)),printf '  %-5s %s\n' $(1) $(2);) :
+
+# Keep the objects of test programs.
+.SECONDARY:
+
+.PHONY: all check tests bench fuzz fuzzers clean install FORCE
+all: $(O)/ldbfs
+
+$(O)/ldbfs: $(MAINO) $(O)/libldbfs.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(MAINO) $(O)/libldbfs.a $(PKG_LIBS)
+
+$(O)/libldbfs.a: $(OBJ)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $(OBJ)
+
+$(O)/%.o: %.c $(O)/flags
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+$(O)/tests/%: $(O)/tests/%.o $(O)/libldbfs.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(O)/libldbfs.a $(PKG_LIBS)
+
+tests: $(TESTB)
+
+# Rebuild when the flags change.
+$(O)/flags: FORCE
+	@mkdir -p $(O); echo '$(CC) $(CFLAGS_ALL)' | cmp -s - $@ || echo '$(CC) $(CFLAGS_ALL)' > $@
+
+check: all tests
+	scripts/check-layers
+	scripts/check-style
+	@for t in $(TESTB); do $$t || exit 1; done
+
+bench:
+	scripts/bench $(BENCH)
+
+FUZZ_SECONDS ?= 60
+FUZZB  := $(patsubst %.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+build/fuzz/tests/fuzz/%: build/fuzz/tests/fuzz/%.o build/fuzz/libldbfs.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $< build/fuzz/libldbfs.a $(PKG_LIBS)
+fuzzers: $(FUZZB)
+fuzz:
+	+$(MAKE) --no-print-directory B=fuzz fuzzers
+	@for t in $(FUZZB); do n=$$(basename $$t); mkdir -p build/fuzz/corpus/$$n; \
+	  $$t -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/fuzz/$$n- build/fuzz/corpus/$$n \
+	    $$(ls -d tests/golden/$${n#fuzz_} 2>/dev/null) || exit 1; done
+
+SHARE := $(DESTDIR)$(PREFIX)/share
+install: all
+	install -D -m 755 $(O)/ldbfs $(DESTDIR)$(PREFIX)/bin/ldbfs
+	install -D -m 644 docs/ldbfs.1 $(SHARE)/man/man1/ldbfs.1
+	install -D -m 644 dist/ldbfs.bash-completion $(SHARE)/bash-completion/completions/ldbfs
+	install -D -m 644 dist/ldbfs@.service $(DESTDIR)$(PREFIX)/lib/systemd/user/ldbfs@.service
+	install -D -m 755 dist/mount.fuse.ldbfs $(DESTDIR)$(PREFIX)/sbin/mount.fuse.ldbfs
+
+clean:
+	rm -rf build
+
+-include $(OBJ:.o=.d) $(MAINO:.o=.d) $(TESTB:=.d)

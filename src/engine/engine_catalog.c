@@ -1,0 +1,270 @@
+/* The public API's part on collections: create, find, rename, drop, trash, status. */
+#include "engine_internal.h"
+
+#include <stdio.h>
+
+enum { UPDATE_ATTEMPTS = 10 };
+
+void collection_info_of(const struct catalog_record *rec, struct collection_info *ret) {
+    *ret = (struct collection_info){.created_ms = rec->created_ms, .updated_ms = rec->updated_ms,
+                                    .dropped_ms = rec->dropped_ms, .generation = rec->generation, .n_shards = rec->n_shards};
+    memcpy(ret->cid, rec->cid, sizeof ret->cid);
+    memcpy(ret->name, rec->name, sizeof ret->name);
+    memcpy(ret->source_cid, rec->source_cid, sizeof ret->source_cid);
+    memcpy(ret->source_version, rec->source_version, sizeof ret->source_version);
+}
+
+struct info_list {
+    struct collection_info *infos;
+    struct catalog_record *recs;   /* of the same index */
+    size_t n, cap, cap_recs;
+    enum coll_status status;
+};
+
+static int gather(void *p, const struct catalog_record *rec) {
+    struct info_list *l = p;
+    if (rec->status != l->status) return 0;
+    size_t n = l->n;
+    VEC_GROW(l->infos, n, l->cap);
+    VEC_GROW(l->recs, n, l->cap_recs);
+    collection_info_of(rec, &l->infos[n]);
+    l->recs[n] = *rec;
+    l->n++;
+    return 0;
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const struct collection_info *)a)->name, ((const struct collection_info *)b)->name);
+}
+
+int engine_list(struct engine *e, collection_visit *visit, void *ctx, struct err *err) {
+    struct info_list l = {.status = COLL_ACTIVE};
+    int r = catalog_list(&e->core, gather, &l, err);
+    if (!r && l.n) qsort(l.infos, l.n, sizeof *l.infos, by_name);
+    for (size_t i = 0; i < l.n && !r; i++) r = visit(ctx, &l.infos[i]);
+    free(l.infos);
+    free(l.recs);
+    return r;
+}
+
+int engine_find(struct engine *e, const char *name, struct collection_info *ret, struct err *err) {
+    struct catalog_record rec;
+    int r = catalog_find(&e->core, name, &rec, err);
+    if (!r) collection_info_of(&rec, ret);
+    return r;
+}
+
+int engine_find_cid(struct engine *e, const char *cid, struct collection_info *ret, struct err *err) {
+    struct catalog_record rec;
+    int r = catalog_get_active(&e->core, cid, &rec, err);
+    if (!r) collection_info_of(&rec, ret);
+    return r;
+}
+
+int engine_create(struct engine *e, const char *name, const char *schema_json, struct collection_info *ret,
+                  struct err *err) {
+    struct schema *schema = NULL;
+    struct catalog_record rec = {.status = COLL_ACTIVE, .generation = 1, .n_shards = 1};
+    int r = gateway_check_name(name, err);
+    if (!r && schema_json && schema_json[0]) r = schema_parse(schema_json, strlen(schema_json), &schema, err);
+    else if (!r) schema = schema_new_empty();
+    if (r) return r;
+    rng_uuid(e->core.rng, rec.cid);
+    snprintf(rec.name, sizeof rec.name, "%s", name);
+    rec.created_ms = rec.updated_ms = clock_now_ms(e->core.clock);
+    r = catalog_create(&e->core, &rec, schema, err);
+    schema_unref(schema);
+    if (!r) collection_info_of(&rec, ret);
+    return r;
+}
+
+/* Changes an ACTIVE record by compare-and-set. */
+static int change(struct engine *e, const char *cid, void (*edit)(struct catalog_record *, void *), void *arg,
+                  struct err *err) {
+    int r = -ERR_CONFLICT;
+    for (int i = 0; i < UPDATE_ATTEMPTS && r == -ERR_CONFLICT; i++) {
+        struct catalog_record rec, next;
+        err_clear(err);
+        r = catalog_get_active(&e->core, cid, &rec, err);
+        if (r) return r;
+        next = rec;
+        edit(&next, arg);
+        r = catalog_update(&e->core, &rec, &next, err);
+    }
+    return r;
+}
+
+static void edit_name(struct catalog_record *rec, void *arg) { snprintf(rec->name, sizeof rec->name, "%s", (char *)arg); }
+
+int engine_rename(struct engine *e, const char *cid, const char *new_name, struct err *err) {
+    char name[NAME_SIZE];
+    int r = gateway_check_name(new_name, err);
+    if (r) return r;
+    snprintf(name, sizeof name, "%s", new_name);
+    return change(e, cid, edit_name, name, err);
+}
+
+struct drop_args {
+    int64_t now_ms;
+    uint64_t before_seq;
+};
+
+static void edit_drop(struct catalog_record *rec, void *arg) {
+    struct drop_args *d = arg;
+    rec->status = COLL_TRASH;
+    rec->dropped_ms = d->now_ms;
+    rec->before_seq = d->before_seq;
+}
+
+int engine_drop(struct engine *e, const char *cid, uint64_t before_seq, struct err *err) {
+    struct drop_args d = {clock_now_ms(e->core.clock), before_seq};
+    return change(e, cid, edit_drop, &d, err);
+}
+
+/* ---- trash ---- */
+
+static int newest_first(const void *pa, const void *pb) {
+    const struct catalog_record *a = pa, *b = pb;
+    if (a->dropped_ms != b->dropped_ms) return a->dropped_ms > b->dropped_ms ? -1 : 1;
+    return strcmp(a->cid, b->cid);
+}
+
+/* Names in the trash: the newest of a name has it plainly, older ones as NAME~TIME; the state before rm -r has
+ * "~before-rm" behind. */
+static void name_in_trash(const struct info_list *l, size_t i, bool before, struct collection_info *ret) {
+    bool older = false;
+    char when[TIME_TEXT_SIZE];
+    for (size_t k = 0; k < i; k++) older |= !strcmp(l->recs[k].name, l->recs[i].name);
+    collection_info_of(&l->recs[i], ret);
+    time_to_name(l->recs[i].dropped_ms, when);
+    snprintf(ret->trash_name, sizeof ret->trash_name, "%s%s%s%s", ret->name, older ? "~" : "", older ? when : "",
+             before ? "~before-rm" : "");
+}
+
+typedef int trash_visit(void *ctx, const struct collection_info *, const struct catalog_record *, bool before);
+
+static int trash_walk(struct engine *e, trash_visit *visit, void *ctx, struct err *err) {
+    struct info_list l = {.status = COLL_TRASH};
+    int r = catalog_list(&e->core, gather, &l, err);
+    if (!r && l.n) qsort(l.recs, l.n, sizeof *l.recs, newest_first);
+    for (size_t i = 0; i < l.n && !r; i++) {
+        struct collection_info info;
+        name_in_trash(&l, i, false, &info);
+        r = visit(ctx, &info, &l.recs[i], false);
+        if (r || !l.recs[i].before_seq) continue;
+        name_in_trash(&l, i, true, &info);
+        r = visit(ctx, &info, &l.recs[i], true);
+    }
+    free(l.infos);
+    free(l.recs);
+    return r;
+}
+
+struct list_args {
+    collection_visit *visit;
+    void *ctx;
+};
+
+static int trash_show(void *p, const struct collection_info *info, const struct catalog_record *rec, bool before) {
+    struct list_args *a = p;
+    return a->visit(a->ctx, info);
+}
+
+int engine_trash_list(struct engine *e, collection_visit *visit, void *ctx, struct err *err) {
+    struct list_args a = {visit, ctx};
+    return trash_walk(e, trash_show, &a, err);
+}
+
+struct find_args {
+    const char *name;
+    struct catalog_record rec;
+    bool before;
+};
+
+static int trash_match(void *p, const struct collection_info *info, const struct catalog_record *rec, bool before) {
+    struct find_args *f = p;
+    if (strcmp(info->trash_name, f->name)) return 0;
+    f->rec = *rec;
+    f->before = before;
+    return 1;
+}
+
+static int trash_find(struct engine *e, struct find_args *f, struct err *err) {
+    int r = trash_walk(e, trash_match, f, err);
+    if (r < 0) return r;
+    return r == 1 ? 0 : err_set(err, ERR_NOT_FOUND, "nothing named \"%s\" is in the trash", f->name);
+}
+
+static int restore_before(struct engine *e, const struct catalog_record *rec, struct err *err) {
+    struct coll *coll;
+    struct snapshot_info info;
+    char moment[40];
+    int r = core_coll(&e->core, rec->cid, &coll, err);
+    if (!r) r = builder_run(coll, rec->before_seq, true, NULL, err);
+    snprintf(moment, sizeof moment, "@seq:%llu", (unsigned long long)rec->before_seq);
+    if (!r) r = history_resolve(coll, moment, &info, err);
+    return r ? r : history_restore(coll, info.version, err);
+}
+
+int engine_trash_restore(struct engine *e, const char *trash_name, const char *new_name, struct collection_info *ret,
+                         struct err *err) {
+    struct find_args f = {.name = trash_name};
+    int r = gateway_check_name(new_name, err);
+    if (!r) r = trash_find(e, &f, err);
+    if (r) return r;
+    struct catalog_record next = f.rec;
+    next.status = COLL_ACTIVE;
+    next.dropped_ms = 0;
+    next.before_seq = 0;
+    next.generation++;
+    snprintf(next.name, sizeof next.name, "%s", new_name);
+    r = catalog_update(&e->core, &f.rec, &next, err);
+    if (!r && f.before) r = restore_before(e, &f.rec, err);
+    if (!r) collection_info_of(&next, ret);
+    return r;
+}
+
+int engine_trash_purge(struct engine *e, const char *trash_name, struct err *err) {
+    struct find_args f = {.name = trash_name};
+    int r = trash_find(e, &f, err);
+    if (r) return r;
+    struct catalog_record next = f.rec;
+    next.status = COLL_PURGING; /* the cleaner does the rest */
+    return catalog_update(&e->core, &f.rec, &next, err);
+}
+
+/* ---- status ---- */
+
+static int unbuilt(struct coll *coll, const struct view *v, struct collection_status *ret, struct err *err) {
+    struct log_cursor cursor = {.next_seq = ret->seq_committed + 1};
+    ret->unbuilt_records = v->seq - ret->seq_committed;
+    if (!ret->unbuilt_records) return 0;
+    if (coll->pending_since_ms) ret->lag_ms = clock_now_ms(coll->core->clock) - coll->pending_since_ms;
+    return log_pending_bytes(coll->log, &cursor, &ret->unbuilt_bytes, err);
+}
+
+int engine_status(struct engine *e, const char *cid, struct collection_status *ret, struct err *err) {
+    struct coll *coll;
+    struct view *v;
+    *ret = (struct collection_status){0};
+    int r = engine_coll(e, cid, &coll, err);
+    if (!r) r = view_live(coll, true, &v, err);
+    if (r) return r;
+    const struct tree *t = v->base->tree;
+    ret->documents = v->documents;
+    ret->bytes = t->bytes;
+    ret->segments = t->n_leaves;
+    ret->n_shards = __atomic_load_n(&coll->n_shards, __ATOMIC_RELAXED);
+    ret->seq_written = v->seq;
+    ret->seq_committed = t->committed_seq;
+    snprintf(ret->root_version, sizeof ret->root_version, "%s", t->version);
+    ret->root_time_ms = t->commit_ms;
+    ret->data_time_ms = v->time_ms;
+    r = unbuilt(coll, v, ret, err);
+    pthread_mutex_lock(&coll->lock);
+    snprintf(ret->last_error, sizeof ret->last_error, "%s", coll->last_error);
+    ret->last_error_ms = coll->last_error_ms;
+    pthread_mutex_unlock(&coll->lock);
+    view_unref(v);
+    return r;
+}

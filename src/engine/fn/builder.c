@@ -1,0 +1,221 @@
+/* The Builder: turns log records into a segment and commits it. Steps and races: docs/DESIGN.md, "Build". */
+#include "fn/builder.h"
+#include "fn/catalog.h"
+
+#include <stdio.h>
+#include <time.h>
+
+enum { BUILD_BATCH_BYTES = 64 << 20, COMMIT_ATTEMPTS = 20, WAIT_STEP_MS = 10, WAIT_LIMIT_MS = 120000 };
+
+static int load_base(struct coll *coll, struct base **ret, struct err *err) {
+    struct base *reuse = NULL;
+    pthread_mutex_lock(&coll->lock);
+    if (coll->base) {
+        reuse = coll->base;
+        __atomic_add_fetch(&reuse->refs, 1, __ATOMIC_RELAXED);
+    }
+    pthread_mutex_unlock(&coll->lock);
+    int r = base_load(coll->core, coll->root_key, NULL, reuse, ret, err);
+    base_unref(reuse);
+    if (r != -ERR_NOT_FOUND) return r;
+    err_clear(err);
+    *ret = base_new_empty(coll->cid, coll->root_key);
+    return 0;
+}
+
+static int base_lookup(void *ctx, const char *id, size_t len, struct buf *out, struct err *err) {
+    const struct view *v = ctx;
+    uint32_t part, docno;
+    int r = view_find(v, id, len, &part, &docno, err);
+    if (r) return r;
+    return part == v->n_parts ? -ERR_NOT_FOUND : segment_doc(v->parts[part].segment, docno, out, err);
+}
+
+/* Marks the older copies of everything the batch touches. */
+static int mark_touched(struct edit *e, const struct batch *batch, struct err *err) {
+    struct view *v = view_of_base(e->coll, e->base);
+    int r = 0;
+    for (size_t i = 0; i < batch->n && !r; i++) {
+        uint32_t part, docno;
+        r = view_find(v, batch->changes[i].id, batch->changes[i].id_len, &part, &docno, err);
+        if (!r && part != v->n_parts) r = edit_delete(e, part, docno, err);
+    }
+    view_unref(v);
+    return r;
+}
+
+struct building {
+    struct coll *coll;
+    uint64_t epoch;           /* of the lease */
+    struct batch batch;
+    struct schema *schema;    /* of the batch's records */
+    struct leaf leaf;         /* the batch's segment; n_docs 0 = none */
+    uint64_t written_sum;
+};
+
+/* The newest schema of the batch's records and of the tree: a writer may have been a moment behind an extension. */
+static int batch_schema(struct building *b, const struct base *base, struct err *err) {
+    struct core *core = b->coll->core;
+    struct schema *old = NULL;
+    int r = 0;
+    if (base->tree->schema_len) r = schema_read_record(base->tree->schema, base->tree->schema_len, &old, err);
+    if (r) return r;
+    if (old && old->version >= b->batch.schema_version) {
+        b->schema = old;
+        return 0;
+    }
+    schema_unref(old);
+    if (b->batch.schema_version) return catalog_schema_version(core, b->coll->cid, b->batch.schema_version, &b->schema, err);
+    return catalog_schema(core, b->coll->cid, &b->schema, NULL, err);
+}
+
+static int write_segment(struct building *b, struct err *err) {
+    struct upload up;
+    struct segment_summary sum;
+    uint64_t size;
+    uint32_t checksum;
+    int r = upload_open(&up, b->coll, err);
+    if (r) return r;
+    r = segment_from_batch(b->schema, &b->batch, &up.writer, &sum, &size, &checksum, err);
+    if (!r) leaf_from_summary(&b->leaf, &sum, size, checksum);
+    if (!r) r = upload_put(&up, size, checksum, &b->leaf.segment, err);
+    if (!r) b->written_sum = sum.checksum_sum;
+    upload_close(&up);
+    return r;
+}
+
+/* A root with the target's tree, and everything below the RESTORE committed. */
+static int restore_base(struct building *b, const struct base *now, struct base **ret, struct err *err) {
+    int r = base_load(b->coll->core, b->batch.restore_key, NULL, now, ret, err);
+    if (r) return err_wrap(err, "could not read the state to restore");
+    struct tree *t = (*ret)->tree; /* the target's leaves in the place of the present root */
+    memcpy(t->version, now->tree->version, sizeof t->version);
+    memcpy(t->etag, now->tree->etag, sizeof t->etag);
+    t->commit_no = now->tree->commit_no;
+    t->commit_ms = now->tree->commit_ms;
+    return 0;
+}
+
+/* One attempt to commit the batch on top of `base`. */
+static int commit_batch(struct building *b, struct base *base, struct err *err) {
+    struct edit e;
+    struct base *target = NULL;
+    int r = b->batch.stop == LOG_RESTORE ? restore_base(b, base, &target, err) : 0;
+    if (r) return r;
+    edit_init(&e, b->coll, target ? target : base);
+    base_unref(target);
+    e.epoch = b->epoch;
+    e.first_seq = b->batch.first_seq;
+    e.committed_seq = b->batch.last_seq;
+    e.data_ms = b->batch.last_time_ms;
+    if (b->batch.stop == LOG_RESTORE) e.restored_seq = b->batch.last_seq;
+    e.schema = schema_ref(b->schema);
+    if (b->leaf.n_docs) leaf_copy(&e.add, &b->leaf);
+    e.written_sum = b->written_sum;
+    r = mark_touched(&e, &b->batch, err);
+    if (!r) r = meta_lease_renew(b->coll->core->meta, b->coll->cid, b->coll->core->owner, b->epoch, LEASE_TTL_MS, err);
+    if (!r) r = edit_commit(&e, err);
+    edit_release(&e);
+    return r;
+}
+
+/* Builds one batch. *ret_more: there may be another. */
+static int build_one(struct coll *coll, uint64_t epoch, uint64_t up_to, bool *ret_more, uint64_t *ret_seq,
+                     struct err *err) {
+    struct building b = {.coll = coll, .epoch = epoch};
+    struct base *base;
+    *ret_more = false;
+    int r = load_base(coll, &base, err);
+    if (r) return r;
+    uint64_t start = base->tree->committed_seq;
+    *ret_seq = start;
+    struct log_cursor cursor = {.next_seq = start + 1};
+    struct view *v = view_of_base(coll, base);
+    if (up_to > start) r = batch_read(coll->log, &cursor, up_to, BUILD_BATCH_BYTES, true, base_lookup, v, &b.batch, err);
+    view_unref(v);
+    if (r || up_to <= start || b.batch.last_seq < b.batch.first_seq) goto out;
+    r = log_sync_all(coll->log, b.batch.last_seq, err); /* never commit what power loss could take back */
+    if (!r) r = batch_schema(&b, base, err);
+    if (!r && b.batch.n_docs) r = write_segment(&b, err);
+    if (!r) r = -ERR_CONFLICT;
+    for (int i = 0; i < COMMIT_ATTEMPTS && r == -ERR_CONFLICT; i++) {
+        if (i) { /* somebody committed in between: a merge is fine, another build is not */
+            base_unref(base);
+            base = NULL;
+            err_clear(err);
+            if ((r = load_base(coll, &base, err))) goto out;
+            if (base->tree->committed_seq != start) {
+                *ret_more = true;
+                goto out;
+            }
+        }
+        r = commit_batch(&b, base, err);
+    }
+    if (!r) {
+        *ret_more = true;
+        *ret_seq = b.batch.last_seq;
+        counter_add(&coll->core->n_builds, 1);
+    }
+out:
+    base_unref(base);
+    batch_release(&b.batch);
+    schema_unref(b.schema);
+    leaf_release(&b.leaf);
+    return r;
+}
+
+/* Removes built log segments, by a root read anew. */
+static int trim_log(struct coll *coll, struct err *err) {
+    struct tree *t;
+    int r = tree_load(coll->core->objects, coll->root_key, NULL, &t, err);
+    if (r) return r;
+    r = log_trim(coll->log, t->committed_seq, 1 << 20, err);
+    tree_unref(t);
+    return r;
+}
+
+static int build_leased(struct coll *coll, uint64_t epoch, uint64_t up_to, uint64_t *ret_seq, struct err *err) {
+    bool more = true, did = false;
+    int r = 0;
+    while (more && !r) {
+        uint64_t before = *ret_seq;
+        r = build_one(coll, epoch, up_to, &more, ret_seq, err);
+        did |= *ret_seq != before;
+    }
+    if (r == -ERR_CONFLICT) { /* the log moved on below us: another builder was faster */
+        err_clear(err);
+        r = 0;
+    }
+    return r || !did ? r : trim_log(coll, err);
+}
+
+static void pause_ms(int ms) {
+    struct timespec ts = {ms / 1000, ms % 1000 * 1000000L};
+    nanosleep(&ts, NULL);
+}
+
+int builder_run(struct coll *coll, uint64_t up_to, bool wait, uint64_t *ret_seq, struct err *err) {
+    uint64_t epoch, seq = 0;
+    bool any;
+    int r = 0;
+    if (up_to == UINT64_MAX) {
+        r = log_end(coll->log, &up_to, &any, err);
+        if (r) return r;
+        if (!any) up_to = 0;
+    }
+    pthread_mutex_lock(&coll->build_lock);
+    for (int waited = 0;; waited += WAIT_STEP_MS) {
+        r = meta_lease_acquire(coll->core->meta, coll->cid, coll->core->owner, LEASE_TTL_MS, &epoch, err);
+        if (r != -ERR_BUSY || !wait || waited >= WAIT_LIMIT_MS) break;
+        err_clear(err);
+        pause_ms(WAIT_STEP_MS);
+    }
+    if (!r) {
+        r = build_leased(coll, epoch, up_to, &seq, err);
+        meta_lease_release(coll->core->meta, coll->cid, coll->core->owner, epoch, NULL);
+    }
+    pthread_mutex_unlock(&coll->build_lock);
+    if (!r && seq < up_to) r = err_set(err, ERR_BUSY, "another builder is at work on collection %s", coll->cid);
+    if (!r && ret_seq) *ret_seq = seq;
+    return r ? err_wrap(err, "could not build") : 0;
+}

@@ -1,0 +1,224 @@
+/* The Router. A query runs on one view from beginning to end: one root, one end of the log. */
+#include "fn/router.h"
+#include "fn/deadline.h"
+#include "fn/executor.h"
+#include "fn/gateway.h"
+
+enum { MAX_SHARDS = 1024 };
+
+struct routing {
+    struct core *core;
+    const struct view *view;
+    const struct query_request *req;
+    struct query *query;
+    struct search_stats stats;
+    struct knn_result *knn;    /* by kNN node */
+    uint32_t n_knn, n_shards, want;
+    struct deadline deadline;
+};
+
+/* ---- near=ID ---- */
+
+static const struct jval *at_path(const struct jval *doc, const char *path) {
+    while (doc && doc->type == JVAL_OBJECT) {
+        const char *dot = strchr(path, '.');
+        size_t len = dot ? (size_t)(dot - path) : strlen(path);
+        doc = jval_get(doc, path, len);
+        if (!dot) return doc;
+        path = dot + 1;
+    }
+    return NULL;
+}
+
+/* The vector field near= means: the named one, or the only one there is. */
+static int near_field(const struct routing *rt, const struct field **ret, struct err *err) {
+    const struct schema *s = rt->view->schema;
+    const char *name = rt->req->near_field;
+    *ret = NULL;
+    if (name) {
+        *ret = schema_find(s, name, strlen(name));
+        if (!*ret || (*ret)->type != FIELD_VECTOR) return err_set(err, ERR_INVALID, "\"%s\" is not a vector field", name);
+        return 0;
+    }
+    for (uint32_t i = 0; i < s->n_fields; i++) {
+        if (s->fields[i].type != FIELD_VECTOR) continue;
+        if (*ret) return err_set(err, ERR_INVALID, "near needs field=: there are several vector fields");
+        *ret = &s->fields[i];
+    }
+    return *ret ? 0 : err_set(err, ERR_INVALID, "near needs a vector field, the collection has none");
+}
+
+static int near_vector(const struct routing *rt, float **ret, uint32_t *ret_dim, struct err *err) {
+    const struct field *f;
+    uint32_t part, docno;
+    const char *id = rt->req->near_id;
+    struct buf raw = BUF_INIT;
+    struct arena arena = ARENA_INIT;
+    struct jval *doc = NULL;
+    int r = near_field(rt, &f, err);
+    if (!r) r = view_find(rt->view, id, strlen(id), &part, &docno, err);
+    if (!r && part == rt->view->n_parts) r = err_set(err, ERR_NOT_FOUND, "near: no document with id \"%s\"", id);
+    if (!r) r = segment_doc(rt->view->parts[part].segment, docno, &raw, err);
+    if (!r) r = jval_parse(&arena, (const char *)raw.data, raw.len, &doc, err);
+    const struct jval *v = r ? NULL : at_path(doc, f->path);
+    if (!r && (!v || v->type != JVAL_ARRAY || v->count != f->dimensions))
+        r = err_set(err, ERR_INVALID, "near: document \"%s\" has no vector in field \"%s\"", id, f->path);
+    if (!r) {
+        float *out = xmalloc(v->count * sizeof *out), *p = out;
+        for (const struct jval *e = v->first; e; e = e->next) *p++ = (float)jval_number(e);
+        *ret = out;
+        *ret_dim = v->count;
+    }
+    arena_release(&arena);
+    buf_release(&raw);
+    return r;
+}
+
+/* ---- preparation ---- */
+
+/* A declared index that was added later and is not back-filled everywhere must not answer as if documents were missing. */
+static int check_backfilled(const struct routing *rt, const struct query_node *n, struct err *err) {
+    if (!n) return 0;
+    const struct field *f = n->field ? schema_find(rt->view->schema, n->field, strlen(n->field)) : NULL;
+    if (f && !f->inferred && n->kind != QUERY_NONE) {
+        for (uint32_t i = 0; i < rt->view->n_parts; i++)
+            if (!segment_field(rt->view->parts[i].segment, f->path, f->path_len, n->type, n->type == FIELD_TEXT ? n->analyzer : 0))
+                return err_set(err, ERR_BUSY, "the index on \"%s\" is still being built", f->path);
+    }
+    int r = check_backfilled(rt, n->filter, err);
+    for (uint32_t i = 0; i < n->n_clauses && !r; i++) r = check_backfilled(rt, n->clauses[i].node, err);
+    return r;
+}
+
+static int compile(struct routing *rt, struct err *err) {
+    float *vector = NULL;
+    uint32_t dim = 0;
+    int r = gateway_check_query(rt->req, err);
+    if (!r && rt->req->near_id) r = near_vector(rt, &vector, &dim, err);
+    if (!r) r = query_compile(rt->req, rt->view->schema, vector, dim, &rt->query, err);
+    if (!r) r = check_backfilled(rt, rt->query->root, err);
+    free(vector);
+    return r;
+}
+
+static int collect_stats(struct routing *rt, struct err *err) {
+    search_stats_init(&rt->stats, rt->query);
+    for (uint32_t i = 0; i < rt->view->n_parts; i++) {
+        const struct view_part *p = &rt->view->parts[i];
+        struct search_part part = {p->segment, p->deletes, 0, segment_n_docs(p->segment), i};
+        int r = search_stats_add(&rt->stats, rt->query, &part, err);
+        if (r) return r;
+    }
+    return 0;
+}
+
+/* ---- fan-out ---- */
+
+/* Runs one round over all shards and the tail; answers has room for n_shards + 1. */
+static int fan_out(struct routing *rt, enum exec_kind kind, uint32_t which, struct exec_answer *answers, struct err *err) {
+    size_t n = rt->n_shards + 1;
+    struct exec_request *requests = xcalloc(n, sizeof *requests);
+    const void **in = xcalloc(n, sizeof *in);
+    void **out = xcalloc(n, sizeof *out);
+    for (uint32_t i = 0; i < n; i++) {
+        requests[i] = (struct exec_request){.kind = kind, .view = rt->view, .query = rt->query, .stats = &rt->stats,
+                                            .knn = rt->knn, .which = which, .shard = i, .n_shards = rt->n_shards,
+                                            .want = rt->want, .stop = &rt->deadline.stop};
+        in[i] = &requests[i];
+        out[i] = &answers[i];
+    }
+    int r = 0;
+    if (rt->n_shards == 1) /* nothing to run beside: no hand-over to other threads */
+        for (size_t i = 0; i < n && !r; i++) r = executor_run(NULL, in[i], out[i], err);
+    else r = invoke_all(rt->core->invoker, executor_run, NULL, in, out, n, err);
+    free(requests);
+    free(in);
+    free(out);
+    return r;
+}
+
+static int run_knn(struct routing *rt, struct err *err) {
+    rt->n_knn = search_knn_count(rt->query);
+    rt->knn = xcalloc(rt->n_knn + 1, sizeof *rt->knn);
+    for (uint32_t w = 0; w < rt->n_knn; w++) {
+        size_t n = rt->n_shards + 1;
+        struct exec_answer *answers = xcalloc(n, sizeof *answers);
+        struct knn_result *lists = xcalloc(n, sizeof *lists);
+        int r = fan_out(rt, EXEC_KNN, w, answers, err);
+        for (size_t i = 0; i < n; i++) {
+            if (r) search_knn_release(&answers[i].knn);
+            else lists[i] = answers[i].knn;
+        }
+        if (!r) search_knn_merge(rt->query, w, lists, n, &rt->knn[w]);
+        free(lists);
+        free(answers);
+        if (r) return r;
+    }
+    return 0;
+}
+
+static int run_search(struct routing *rt, struct search_result *ret, struct err *err) {
+    size_t n = rt->n_shards + 1;
+    struct exec_answer *answers = xcalloc(n, sizeof *answers);
+    struct search_result *lists = xcalloc(n, sizeof *lists);
+    int r = fan_out(rt, EXEC_SEARCH, 0, answers, err);
+    for (size_t i = 0; i < n; i++) {
+        if (r) search_result_release(&answers[i].search);
+        else lists[i] = answers[i].search;
+    }
+    if (!r) search_merge(rt->query, lists, n, rt->want, ret);
+    free(lists);
+    free(answers);
+    return r;
+}
+
+/* ---- the answer ---- */
+
+static int fetch(const struct routing *rt, const struct search_result *found, struct answer *a, struct err *err) {
+    uint32_t from = MIN(rt->req->from, found->n_hits), n = MIN(rt->req->size, found->n_hits - from);
+    a->total = found->total;
+    a->max_score = found->max_score;
+    a->hits = xcalloc(n, sizeof *a->hits);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct search_hit *h = &found->hits[from + i];
+        struct answer_hit *out = &a->hits[a->n_hits++];
+        struct buf doc = BUF_INIT;
+        out->score = h->score;
+        out->id = xstrndup(h->id, h->id_len);
+        out->id_len = h->id_len;
+        if (rt->deadline.stop) return err_set(err, rt->deadline.stop == 1 ? ERR_CANCELED : ERR_TIMEOUT, "the query was stopped");
+        int r = rt->req->format == FORMAT_IDS ? 0 : segment_doc(rt->view->parts[h->part_no].segment, h->docno, &doc, err);
+        buf_str(&doc);
+        out->doc = (char *)buf_detach(&doc, &out->doc_len);
+        if (r) return r;
+    }
+    return 0;
+}
+
+int router_query(struct core *core, const struct view *view, const char *collection, const struct query_request *req,
+                 const volatile int *cancel, struct answer **ret, struct err *err) {
+    struct routing rt = {.core = core, .view = view, .req = req, .want = req->size + req->from};
+    struct search_result found = {0};
+    struct answer *a = xcalloc(1, sizeof *a);
+    int64_t start = clock_mono_us(&clock_system);
+    rt.n_shards = MIN(MAX(__atomic_load_n(&view->coll->n_shards, __ATOMIC_RELAXED), 1u), (uint32_t)MAX_SHARDS);
+    counter_add(&core->n_queries, 1);
+    deadline_start(&rt.deadline, cancel, req->timeout_ms);
+    int r = compile(&rt, err);
+    if (!r) r = collect_stats(&rt, err);
+    if (!r) r = run_knn(&rt, err);
+    if (!r) r = run_search(&rt, &found, err);
+    if (!r) r = fetch(&rt, &found, a, err);
+    deadline_end(&rt.deadline);
+    a->collection = xstrdup(collection);
+    a->seq = view->seq;
+    a->took_us = clock_mono_us(&clock_system) - start;
+    search_result_release(&found);
+    for (uint32_t i = 0; i < rt.n_knn && rt.knn; i++) search_knn_release(&rt.knn[i]);
+    free(rt.knn);
+    if (rt.query) search_stats_release(&rt.stats);
+    query_free(rt.query);
+    if (r) answer_free(a);
+    else *ret = a;
+    return r;
+}

@@ -1,0 +1,184 @@
+/* The scheduler of a process: what EventBridge does on AWS. */
+#include "fn/builder.h"
+#include "fn/upkeep.h"
+
+#include <stdio.h>
+#include <time.h>
+
+enum { POLL_MS = 500, MERGE_POLL_MS = 1000, SHARDS_EVERY_MS = 30000, CLEAN_EVERY_MS = 3600000, CLEAN_GRACE_MS = 3600000 };
+
+struct scheduler {
+    struct core *core;
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    volatile int stop;
+    pthread_t builder, keeper;
+    int64_t shards_at_ms, clean_at_ms;
+};
+
+/* The active collections' ids. */
+struct cid_list {
+    char (*cids)[CID_LEN + 1];
+    size_t n, cap;
+};
+
+static int add_cid(void *p, const struct catalog_record *rec) {
+    struct cid_list *l = p;
+    if (rec->status != COLL_ACTIVE) return 0;
+    VEC_GROW(l->cids, l->n, l->cap);
+    memcpy(l->cids[l->n++], rec->cid, sizeof rec->cid);
+    return 0;
+}
+
+static int64_t now_ms(struct scheduler *s) { return clock_now_ms(s->core->clock); }
+
+/* Is there enough in the log, or for long enough? */
+static bool build_due(struct scheduler *s, struct coll *coll, struct err *err) {
+    struct core *core = s->core;
+    struct object_info info;
+    uint64_t last, bytes, committed = 0;
+    bool any;
+    if (log_end(coll->log, &last, &any, err) || !any) return false;
+    struct tree *t;
+    int r = object_head(core->objects, coll->root_key, NULL, &info, NULL);
+    if (!r) {
+        if (tree_load_root(core->objects, coll->root_key, NULL, &t, err)) return false;
+        committed = t->committed_seq;
+        tree_unref(t);
+    }
+    if (last <= committed) {
+        coll->pending_since_ms = 0;
+        return false;
+    }
+    if (!coll->pending_since_ms) coll->pending_since_ms = now_ms(s);
+    if (core->build_age_ms >= 0 && now_ms(s) - coll->pending_since_ms >= core->build_age_ms) return true;
+    struct log_cursor cursor = {.next_seq = committed + 1};
+    return !log_pending_bytes(coll->log, &cursor, &bytes, err) && bytes >= core->build_bytes;
+}
+
+static void build_pass(struct scheduler *s) {
+    struct cid_list l = {0};
+    struct err err = ERR_INIT;
+    catalog_list(s->core, add_cid, &l, &err);
+    for (size_t i = 0; i < l.n && !s->stop; i++) {
+        struct coll *coll;
+        if (core_coll(s->core, l.cids[i], &coll, &err)) continue;
+        err_clear(&err);
+        if (!build_due(s, coll, &err)) continue;
+        err_clear(&err);
+        int r = builder_run(coll, UINT64_MAX, false, NULL, &err);
+        if (!r) coll->pending_since_ms = 0;
+        else if (r != -ERR_BUSY) coll_set_error(coll, &err);
+    }
+    free(l.cids);
+}
+
+static void merge_pass(struct scheduler *s) {
+    struct cid_list l = {0};
+    struct err err = ERR_INIT;
+    catalog_list(s->core, add_cid, &l, &err);
+    for (size_t i = 0; i < l.n && !s->stop; i++) {
+        struct coll *coll;
+        bool did = !core_coll(s->core, l.cids[i], &coll, &err);
+        while (did && !s->stop) {
+            err_clear(&err);
+            int r = merger_run(coll, false, &s->stop, &did, &err);
+            if (!r) continue;
+            if (r != -ERR_BUSY && r != -ERR_CANCELED) coll_set_error(coll, &err);
+            break;
+        }
+    }
+    free(l.cids);
+}
+
+/* Sleeps until the time is over or the end. */
+static void rest(struct scheduler *s, int ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += (long)(ms % 1000) * 1000000L;
+    until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&s->lock);
+    if (!s->stop) pthread_cond_timedwait(&s->work, &s->lock, &until);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void *builder_thread(void *p) {
+    struct scheduler *s = p;
+    while (!s->stop) {
+        build_pass(s);
+        rest(s, POLL_MS);
+    }
+    return NULL;
+}
+
+static void *keeper_thread(void *p) {
+    struct scheduler *s = p;
+    while (!s->stop) {
+        merge_pass(s);
+        int64_t now = now_ms(s);
+        if (now >= s->shards_at_ms) {
+            shards_adjust(s->core, NULL); /* tried again next time */
+            s->shards_at_ms = now + SHARDS_EVERY_MS;
+        }
+        if (now >= s->clean_at_ms) {
+            struct clean_result done;
+            clean_run(s->core, -1, CLEAN_GRACE_MS, &done, NULL);
+            s->clean_at_ms = now + CLEAN_EVERY_MS;
+        }
+        rest(s, MERGE_POLL_MS);
+    }
+    return NULL;
+}
+
+struct scheduler *scheduler_start(struct core *core) {
+    struct scheduler *s = xcalloc(1, sizeof *s);
+    s->core = core;
+    s->clean_at_ms = now_ms(s) + CLEAN_EVERY_MS / 4;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->work, NULL);
+    pthread_create(&s->builder, NULL, builder_thread, s);
+    pthread_create(&s->keeper, NULL, keeper_thread, s);
+    return s;
+}
+
+void scheduler_stop(struct scheduler *s) {
+    if (!s) return;
+    pthread_mutex_lock(&s->lock);
+    s->stop = 1;
+    pthread_cond_broadcast(&s->work);
+    pthread_mutex_unlock(&s->lock);
+    pthread_join(s->builder, NULL);
+    pthread_join(s->keeper, NULL);
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->work);
+    free(s);
+}
+
+/* ---- virtual shards ---- */
+
+struct shards_ctx {
+    struct core *core;
+    struct err *err;
+};
+
+static int adjust_one(void *p, const struct catalog_record *rec) {
+    struct shards_ctx *sc = p;
+    struct tree *t;
+    char key[64];
+    if (rec->status != COLL_ACTIVE || rec->fixed_shards) return 0;
+    snprintf(key, sizeof key, "roots/%s", rec->cid);
+    if (tree_load_root(sc->core->objects, key, NULL, &t, NULL)) return 0;
+    uint64_t want = (t->n_docs - t->n_deleted + SHARD_DOCS - 1) / SHARD_DOCS;
+    tree_unref(t);
+    struct catalog_record next = *rec;
+    next.n_shards = (uint32_t)MIN(MAX(want, 1ull), (uint64_t)SHARDS_MAX);
+    if (next.n_shards == rec->n_shards) return 0;
+    int r = catalog_update(sc->core, rec, &next, sc->err);
+    return r == -ERR_CONFLICT ? 0 : r; /* somebody changed the record: next time */
+}
+
+int shards_adjust(struct core *core, struct err *err) {
+    struct shards_ctx sc = {core, err};
+    return catalog_list(core, adjust_one, &sc, err);
+}

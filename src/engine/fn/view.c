@@ -1,0 +1,330 @@
+/* Building and finding in views. See view.h; the strong read's order (log, then root) is in docs/DESIGN.md. */
+#include "fn/view_internal.h"
+#include "engine.h"
+#include "fn/catalog.h"
+
+enum { PIN_TTL_MS = 15 * 60 * 1000 };
+
+/* ---- bases ---- */
+
+struct base *base_ref(struct base *b) {
+    __atomic_add_fetch(&b->refs, 1, __ATOMIC_RELAXED);
+    return b;
+}
+
+void base_unref(struct base *b) {
+    if (!b || __atomic_sub_fetch(&b->refs, 1, __ATOMIC_ACQ_REL)) return;
+    for (uint32_t i = 0; b->tree && i < b->tree->n_leaves; i++) {
+        segment_unref(b->segments[i]);
+        deletes_unref(b->deletes[i]);
+    }
+    free(b->segments);
+    free(b->deletes);
+    tree_unref(b->tree);
+    free(b);
+}
+
+static struct base *base_of_tree(struct tree *taken) {
+    struct base *b = xcalloc(1, sizeof *b);
+    b->refs = 1;
+    b->tree = taken;
+    b->segments = xcalloc(taken->n_leaves, sizeof *b->segments);
+    b->deletes = xcalloc(taken->n_leaves, sizeof *b->deletes);
+    return b;
+}
+
+struct base *base_new_empty(const char *cid, const char *root_key) {
+    return base_of_tree(tree_new_empty(cid, root_key));
+}
+
+static bool same_object(const struct object_ref *a, const struct object_ref *b) {
+    return a->size == b->size && !strcmp(a->key, b->key) && !strcmp(a->version, b->version);
+}
+
+static int open_deletes(struct core *core, const struct object_ref *ref, const struct segment *segment,
+                        struct deletes **ret, struct err *err) {
+    struct blob *blob;
+    int r = blob_open(core->objects, ref->key, ref->version, BLOB_KIND_DELETES, ref->size, ref->checksum, &blob, err);
+    return r ? r : deletes_read(blob, segment, ret, err);
+}
+
+static int open_leaf(struct core *core, struct base *b, uint32_t i, const struct base *reuse, struct err *err) {
+    const struct leaf *l = &b->tree->leaves[i];
+    for (uint32_t k = 0; reuse && k < reuse->tree->n_leaves; k++) {
+        const struct leaf *old = &reuse->tree->leaves[k];
+        if (!same_object(&l->segment, &old->segment)) continue;
+        b->segments[i] = segment_ref(reuse->segments[k]);
+        if (l->deletes.size && same_object(&l->deletes, &old->deletes)) b->deletes[i] = deletes_ref(reuse->deletes[k]);
+        break;
+    }
+    int r = 0;
+    if (!b->segments[i]) {
+        struct blob *blob;
+        r = blob_open(core->objects, l->segment.key, l->segment.version, BLOB_KIND_SEGMENT, l->segment.size,
+                      l->segment.checksum, &blob, err);
+        if (!r) r = segment_open(blob, &b->segments[i], err);
+    }
+    if (!r && l->deletes.size && !b->deletes[i]) r = open_deletes(core, &l->deletes, b->segments[i], &b->deletes[i], err);
+    if (!r && (segment_n_docs(b->segments[i]) != l->n_docs || deletes_count(b->deletes[i]) != l->n_deleted))
+        r = err_set(err, ERR_CORRUPT, "object \"%s\" does not match its reference", l->segment.key);
+    return r;
+}
+
+int base_load(struct core *core, const char *root_key, const char *version, const struct base *reuse, struct base **ret,
+              struct err *err) {
+    struct tree *tree;
+    int r = tree_load(core->objects, root_key, version, &tree, err);
+    if (r) return r;
+    struct base *b = base_of_tree(tree);
+    for (uint32_t i = 0; i < tree->n_leaves && !r; i++) {
+        r = open_leaf(core, b, i, reuse, err);
+        if (r == -ERR_NOT_FOUND) r = err_set(err, ERR_CORRUPT, "object \"%s\" is missing", tree->leaves[i].segment.key);
+    }
+    if (r) base_unref(b);
+    else *ret = b;
+    return r;
+}
+
+int segment_from_batch(struct schema *schema, const struct batch *batch, struct blob_writer *out,
+                       struct segment_summary *ret, uint64_t *ret_size, uint32_t *ret_checksum, struct err *err) {
+    struct segment_writer *w = segment_writer_new(schema, out);
+    int r = 0;
+    for (size_t i = 0; i < batch->n && !r; i++) {
+        const struct change *c = &batch->changes[i];
+        if (c->doc) r = segment_writer_add(w, c->id, c->id_len, c->seq, c->time_ms, c->doc, c->doc_len, err);
+    }
+    if (!r) r = segment_writer_finish(w, ret, ret_size, ret_checksum, err);
+    segment_writer_free(w);
+    return r;
+}
+
+/* ---- views ---- */
+
+struct view *view_ref(struct view *v) {
+    __atomic_add_fetch(&v->refs, 1, __ATOMIC_RELAXED);
+    return v;
+}
+
+void view_unref(struct view *v) {
+    if (!v || __atomic_sub_fetch(&v->refs, 1, __ATOMIC_ACQ_REL)) return;
+    if (v->pin[0]) catalog_unpin(v->coll->core, v->coll->cid, v->pin);
+    for (uint32_t i = 0; i < v->n_parts; i++) {
+        segment_unref(v->parts[i].segment);
+        deletes_unref(v->parts[i].deletes);
+        chunk_unref(v->parts[i].chunk);
+    }
+    free(v->parts);
+    base_unref(v->base);
+    schema_unref(v->schema);
+    free(v);
+}
+
+void view_count_documents(struct view *v) {
+    v->documents = 0;
+    for (uint32_t i = 0; i < v->n_parts; i++)
+        v->documents += segment_n_docs(v->parts[i].segment) - deletes_count(v->parts[i].deletes);
+}
+
+struct view *view_of_base(struct coll *coll, struct base *base) {
+    struct view *v = xcalloc(1, sizeof *v);
+    v->refs = 1;
+    v->coll = coll;
+    v->base = base_ref(base);
+    v->n_parts = v->n_base = base->tree->n_leaves;
+    v->parts = xcalloc(v->n_parts, sizeof *v->parts);
+    for (uint32_t i = 0; i < v->n_parts; i++) {
+        v->parts[i].segment = segment_ref(base->segments[i]);
+        if (base->deletes[i]) v->parts[i].deletes = deletes_ref(base->deletes[i]);
+    }
+    v->seq = base->tree->committed_seq;
+    v->time_ms = base->tree->data_ms;
+    view_count_documents(v);
+    return v;
+}
+
+int view_find(const struct view *v, const char *id, size_t len, uint32_t *ret_part, uint32_t *ret_docno,
+              struct err *err) {
+    for (uint32_t i = v->n_parts; i-- > 0;) { /* newest first: most likely alive there */
+        if (i < v->n_base) {
+            const struct leaf *l = &v->base->tree->leaves[i];
+            if (id_compare(id, len, l->id_min, l->id_min_len) < 0 || id_compare(id, len, l->id_max, l->id_max_len) > 0)
+                continue;
+        }
+        int r = segment_find_id(v->parts[i].segment, id, len, ret_docno, err);
+        if (r) return r;
+        if (*ret_docno == DOCNO_NONE || deletes_has(deletes_bits(v->parts[i].deletes), *ret_docno)) continue;
+        *ret_part = i;
+        return 0;
+    }
+    *ret_part = v->n_parts;
+    return 0;
+}
+
+static void drop_old_views(struct coll *coll) {
+    for (size_t i = 0; i < ARRAY_SIZE(coll->old); i++) {
+        view_unref(coll->old[i]);
+        coll->old[i] = NULL;
+    }
+}
+
+void coll_drop_views(struct coll *coll) {
+    pthread_mutex_lock(&coll->lock);
+    base_unref(coll->base);
+    coll->base = NULL;
+    tail_reset(coll);
+    drop_old_views(coll);
+    free(coll->chunks);
+    coll->chunks = NULL;
+    coll->cap_chunks = 0;
+    schema_unref(coll->schema);
+    coll->schema = NULL;
+    pthread_mutex_unlock(&coll->lock);
+}
+
+int coll_schema(struct coll *coll, uint32_t min_version, struct schema **ret, struct err *err) {
+    pthread_mutex_lock(&coll->lock);
+    int r = tail_refresh_schema(coll, MAX(min_version, 1u), err);
+    if (!r) *ret = schema_ref(coll->schema);
+    pthread_mutex_unlock(&coll->lock);
+    return r;
+}
+
+/* Loads the current root if it moved, and lets go of the chunks it covers. Caller holds coll->lock. */
+static int refresh_base(struct coll *coll, struct err *err) {
+    struct object_info info;
+    int r = object_head(coll->core->objects, coll->root_key, NULL, &info, err);
+    if (r == -ERR_NOT_FOUND) {
+        err_clear(err);
+        if (!coll->base) {
+            coll->base = base_new_empty(coll->cid, coll->root_key);
+            tail_reset(coll);
+        }
+        return 0;
+    }
+    if (r || (coll->base && !strcmp(coll->base->tree->version, info.version))) return r;
+    struct base *b;
+    r = base_load(coll->core, coll->root_key, NULL, coll->base, &b, err);
+    if (r) return r;
+    uint64_t committed = b->tree->committed_seq;
+    if (coll->base && !coll->base->tree->version[0] && coll->base->tree->committed_seq > committed) {
+        base_unref(b); /* we already stand on a restore that is not built yet */
+        return 0;
+    }
+    bool restored = coll->base && b->tree->restored_seq > coll->base->tree->committed_seq;
+    base_unref(coll->base);
+    coll->base = b;
+    uint32_t n = 0;
+    while (n < coll->n_chunks && coll->chunks[n]->last_seq <= committed) n++;
+    bool straddles = n < coll->n_chunks && coll->chunks[n]->first_seq <= committed;
+    if (restored || straddles || coll->cursor.next_seq <= committed) tail_reset(coll);
+    else tail_drop_chunks(coll, n);
+    return 0;
+}
+
+/* One attempt; ERR_CONFLICT: the log and the root did not fit together, try again. Caller holds coll->lock. */
+static int refresh_strong(struct coll *coll, struct err *err) {
+    bool more = true;
+    int r = 0;
+    if (!coll->base) r = refresh_base(coll, err);
+    /* The log first, then the root: a record that is built and removed in between is in the root by then. */
+    while (!r && more) r = tail_extend(coll, &more, err);
+    if (!r) r = refresh_base(coll, err);
+    for (more = coll->base && coll->cursor.next_seq == coll->base->tree->committed_seq + 1; !r && more;)
+        r = tail_extend(coll, &more, err);
+    return r;
+}
+
+static int live_strong(struct coll *coll, struct view **ret, struct err *err) {
+    int r = -ERR_CONFLICT;
+    for (int attempt = 0; attempt < 20 && r == -ERR_CONFLICT; attempt++) {
+        err_clear(err);
+        r = tail_refresh_schema(coll, 1, err);
+        if (!r) r = refresh_strong(coll, err);
+        if (r == -ERR_CONFLICT) {
+            base_unref(coll->base);
+            coll->base = NULL;
+            tail_reset(coll);
+        }
+    }
+    if (r) return r;
+    r = tail_sync_view(coll, err);
+    if (r) return r;
+    *ret = view_ref(coll->current);
+    return 0;
+}
+
+int view_live(struct coll *coll, bool strong, struct view **ret, struct err *err) {
+    pthread_mutex_lock(&coll->lock);
+    int r;
+    if (strong) r = live_strong(coll, ret, err);
+    else {
+        r = refresh_base(coll, err);
+        if (!r) r = tail_refresh_schema(coll, 1, err);
+        if (!r) {
+            *ret = view_of_base(coll, coll->base);
+            (*ret)->schema = schema_ref(coll->schema);
+        }
+    }
+    pthread_mutex_unlock(&coll->lock);
+    return r;
+}
+
+bool view_current(const struct view *v) {
+    struct object_info info;
+    uint64_t last;
+    bool any;
+    if (log_end(v->coll->log, &last, &any, NULL)) return false;
+    if (any && last != v->seq) return false;
+    int r = object_head(v->coll->core->objects, v->coll->root_key, NULL, &info, NULL);
+    if (r == -ERR_NOT_FOUND) return !v->base->tree->version[0];
+    return !r && !strcmp(info.version, v->base->tree->version);
+}
+
+static int load_old(struct coll *coll, const char *root_key, const char *version, struct view **ret, struct err *err) {
+    struct base *base, *reuse = NULL;
+    char pin[33] = "";
+    pthread_mutex_lock(&coll->lock);
+    if (coll->base) reuse = base_ref(coll->base);
+    pthread_mutex_unlock(&coll->lock);
+    int r = base_load(coll->core, root_key, version, reuse, &base, err);
+    base_unref(reuse);
+    if (r) return r;
+    if (!strcmp(root_key, coll->root_key)) /* copies under other keys are not the cleaner's to expire */
+        r = catalog_pin(coll->core, coll->cid, version, base->tree->commit_ms, PIN_TTL_MS, pin, err);
+    struct schema *schema = NULL;
+    if (!r) r = schema_read_record(base->tree->schema, base->tree->schema_len, &schema, err);
+    if (!r) {
+        *ret = view_of_base(coll, base);
+        (*ret)->schema = schema;
+        memcpy((*ret)->pin, pin, sizeof pin);
+        (*ret)->pinned_ms = clock_now_ms(coll->core->clock);
+    }
+    base_unref(base);
+    return r;
+}
+
+int view_at(struct coll *coll, const char *root_key, const char *version, struct view **ret, struct err *err) {
+    if (!root_key) root_key = coll->root_key;
+    int64_t fresh = clock_now_ms(coll->core->clock) - PIN_TTL_MS / 2;
+    struct view *hit = NULL;
+    pthread_mutex_lock(&coll->lock);
+    for (size_t i = 0; i < ARRAY_SIZE(coll->old) && !hit; i++) {
+        struct view *v = coll->old[i];
+        if (v && v->pinned_ms > fresh && !strcmp(v->base->tree->version, version) &&
+            !strcmp(v->base->tree->root_key, root_key))
+            hit = view_ref(v);
+    }
+    pthread_mutex_unlock(&coll->lock);
+    int r = hit ? 0 : load_old(coll, root_key, version, &hit, err);
+    if (r) return r;
+    *ret = hit;
+    pthread_mutex_lock(&coll->lock); /* most recently used first */
+    size_t at = 0;
+    while (at + 1 < ARRAY_SIZE(coll->old) && coll->old[at] != hit) at++;
+    struct view *out = coll->old[at];
+    memmove(&coll->old[1], &coll->old[0], at * sizeof *coll->old);
+    coll->old[0] = out == hit ? hit : view_ref(hit);
+    pthread_mutex_unlock(&coll->lock);
+    if (out != hit) view_unref(out);
+    return 0;
+}

@@ -1,0 +1,76 @@
+/* The log of one collection: frames with gapless, rising sequence numbers, appended by any number of processes.
+ *
+ * Grammar (little-endian):
+ *   segment = header batch*
+ *   header  = "LDBLOG1\n" u32:format=1 u32:crc32c(bytes 16..63) u64:first_seq u32:ordinal u32:prev_crc u8[32]:cid(hex)
+ *   batch   = u32:length u32:crc32c(the `length` bytes behind) u64:first_seq i64:time_ms u64:durable_through
+ *             u32:prev_crc u32:count u32:schema_version u32:0 record*count
+ *   record  = u8:op u8:0 u16:id_len u32:body_len id body      its number is first_seq + its index
+ * A batch is the unit of an append: readers see all of it or nothing. prev_crc chains a batch to the one before, so that
+ * a reader with a cached position notices when history behind it was replaced. durable_through is what the writer knew
+ * to be synced: a bad batch at or below a later batch's durable_through is damage (ERR_CORRUPT), any other bad batch at
+ * the end of the newest segment is a torn tail and is cut off by the next appender.
+ * A segment whose header was never written is void; the next appender removes it. Of two segments the one with the higher
+ * ordinal is right from its first_seq on (a rewrite after a failed sync: its header is written last, when all else is
+ * durable).
+ *
+ * One struct log per collection and process. Thread-safe. Lock order: the store's lock (held during an append), then
+ * the log's mutex. No sync runs under either.
+ */
+#pragma once
+#include "backend/log_store.h"
+#include "util/clock.h"
+
+enum log_op { LOG_PUT = 1, LOG_PATCH = 2, LOG_DELETE = 3, LOG_SCHEMA = 4, LOG_RESTORE = 5, LOG_MARK = 6 };
+enum { LOG_SEGMENT_BYTES = 64 * 1024 * 1024, LOG_BATCH_HEADER = 48, LOG_RECORD_HEADER = 8, LOG_HEADER_SIZE = 64 };
+
+struct log_record {
+    uint64_t seq;            /* set by append */
+    int64_t time_ms;         /* acknowledgement time, set by append: never below an earlier record's */
+    uint32_t schema_version; /* one for the whole batch: that of the first record */
+    uint8_t op;              /* enum log_op */
+    const char *id;
+    uint32_t id_len;
+    const char *body;        /* PUT: document; PATCH: the fields; RESTORE: key of a copied root; SCHEMA, DELETE, MARK: empty */
+    uint32_t body_len;
+};
+
+/* A position to go on reading from; zero-initialised: from the start. */
+struct log_cursor {
+    uint32_t ordinal;        /* segment and offset of the batch that holds or will hold next_seq; 0 = not known */
+    uint64_t off;
+    uint64_t next_seq;       /* the first number not read yet */
+    uint32_t prev_crc;       /* of the batch before off; 0 = not known */
+};
+
+struct log;
+int log_open(struct log_store *, const char *cid, struct clock *, struct log **ret, struct err *);
+void log_close(struct log *); /* NULL is fine */
+
+/* Appends records as one batch: lock, repair the tail, `guard` (may refuse; sees the last number given), number, write,
+ * unlock. Not durable yet. floor_seq: numbers start above it when the log has no segment (a fresh clone's root).
+ * On error nothing of the batch is in the log (or a torn tail that the next holder cuts). */
+typedef int log_guard_fn(void *ctx, uint64_t last_seq, struct err *);
+int log_append(struct log *, struct log_record *records, size_t n, uint64_t floor_seq, log_guard_fn *guard, void *ctx,
+               struct err *);
+/* Group commit: returns when every record up to seq that this process appended is durable. A failed sync moves the
+ * records that are not known durable to a new segment under the same numbers; if that fails too the error is returned
+ * and the log refuses appends until a recovery succeeds. */
+int log_sync(struct log *, uint64_t seq, struct err *);
+/* Makes everything readable up to seq durable, whoever wrote it (the builder, before it commits). */
+int log_sync_all(struct log *, uint64_t seq, struct err *);
+
+/* Visits the records at or above cursor->next_seq in order, up to the end as it is now, and moves the cursor. Borrowed
+ * pointers, valid during the visit. visit: 0 = go on, 1 = stop behind this record, 2 = stop before it (not consumed),
+ * negative = error. ERR_CONFLICT: the records right above the cursor are gone (built and removed) or history was
+ * replaced: reload the root, start from there with a fresh cursor. */
+typedef int log_visit_fn(void *ctx, const struct log_record *, struct err *);
+int log_read(struct log *, struct log_cursor *, log_visit_fn *, void *ctx, struct err *);
+/* The last whole record's number now (0 and *ret_any false when there is no segment). A refresh, not a guess. */
+int log_end(struct log *, uint64_t *ret_last, bool *ret_any, struct err *);
+/* Bytes of the frames behind the cursor, roughly (file sizes): cheap, for build decisions. */
+int log_pending_bytes(struct log *, const struct log_cursor *, uint64_t *ret, struct err *);
+/* Removes segments wholly at or below seq; never the newest. roll: first starts a new segment when the newest holds
+ * more than roll_bytes and nothing above seq. */
+int log_trim(struct log *, uint64_t seq, uint64_t roll_bytes, struct err *);
+uint64_t log_fsyncs(const struct log *);

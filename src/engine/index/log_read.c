@@ -1,0 +1,242 @@
+/* Reading the log; see log.h for the grammar. */
+#include "index/log_internal.h"
+
+enum { READ_CHUNK = 1 << 20, BATCH_MAX = 256 << 20 };
+
+int log_check_header(struct log_file *file, const struct log_segment_name *name, bool *ret_empty, uint32_t *ret_prev_crc,
+                     struct err *err) {
+    static const uint8_t zeros[LOG_HEADER_SIZE];
+    struct buf b = BUF_INIT;
+    int r = file->ops->read(file, 0, LOG_HEADER_SIZE, &b, err);
+    *ret_empty = !r && (b.len < LOG_HEADER_SIZE || !memcmp(b.data, zeros, LOG_HEADER_SIZE));
+    *ret_prev_crc = !r && !*ret_empty ? get_u32(b.data + 28) : 0;
+    if (!r && !*ret_empty &&
+        (memcmp(b.data, "LDBLOG1\n", 8) || get_u32(b.data + 8) != 1 ||
+         get_u32(b.data + 12) != crc32c(0, b.data + 16, LOG_HEADER_SIZE - 16) ||
+         get_u64(b.data + 16) != name->first_seq))
+        r = err_set(err, ERR_CORRUPT, "log segment \"%s\" has a bad header", name->name);
+    buf_release(&b);
+    return r;
+}
+
+static bool is_void(struct log *log, const struct log_segment_name *seg) {
+    struct log_file *file;
+    bool empty = false;
+    uint32_t prev;
+    if (log->head && log->head_name.ordinal == seg->ordinal && log->head_end) return false;
+    if (log->store->ops->open(log->store, log->cid, seg->name, false, &file, NULL)) return false;
+    if (log_check_header(file, seg, &empty, &prev, NULL)) empty = false;
+    file->ops->file_close(file);
+    return empty;
+}
+
+int log_list(struct log *log, struct log_segment_name **ret, size_t *ret_n, size_t *ret_void, struct err *err) {
+    int r = log->store->ops->list(log->store, log->cid, ret, ret_n, err);
+    *ret_void = 0;
+    while (!r && *ret_n && is_void(log, &(*ret)[*ret_n - 1])) --*ret_n, ++*ret_void;
+    return r;
+}
+
+/* Decodes the batch at p; false = it is not (yet) there as a whole. */
+static bool decode_batch(const uint8_t *p, size_t len, struct log_batch *ret) {
+    if (len < LOG_BATCH_HEADER) return false;
+    uint32_t n = get_u32(p);
+    if (n < LOG_BATCH_HEADER - 8 || n > BATCH_MAX || n > len - 8) return false;
+    uint32_t crc = get_u32(p + 4);
+    if (crc32c(0, p + 8, n) != crc) return false;
+    *ret = (struct log_batch){.raw = p, .size = 8 + (size_t)n, .crc = crc, .first_seq = get_u64(p + 8),
+                              .time_ms = (int64_t)get_u64(p + 16), .durable_through = get_u64(p + 24),
+                              .prev_crc = get_u32(p + 32), .count = get_u32(p + 36), .schema_version = get_u32(p + 40)};
+    return true;
+}
+
+/* Bytes the batch at p wants in all; 0 when not even its length is there. */
+static size_t batch_wants(const uint8_t *p, size_t len) {
+    return len < 4 ? 0 : 8 + (size_t)MIN(get_u32(p), (uint32_t)BATCH_MAX);
+}
+
+/* The batch at `off` is bad: is there a later one that vouches for it? A second look at the file, because the first may
+ * have raced with the writer. */
+static int check_damage(struct log_file *file, const struct log_scan *scan, struct err *err) {
+    struct buf b = BUF_INIT;
+    struct log_batch batch;
+    int r = file->ops->read(file, scan->off, LOG_BATCH_HEADER, &b, err);
+    size_t wants = r ? 0 : batch_wants(b.data, b.len);
+    buf_clear(&b);
+    if (!r && wants) r = file->ops->read(file, scan->off, wants + BATCH_MAX / 16, &b, err);
+    if (!r && wants && b.len > wants && !decode_batch(b.data, b.len, &batch) &&
+        decode_batch(b.data + wants, b.len - wants, &batch) && batch.durable_through >= scan->expect_seq &&
+        batch.first_seq > scan->expect_seq)
+        r = err_set(err, ERR_CORRUPT, "log segment \"%s\" is damaged at offset %llu (record %llu)", scan->name,
+                    (unsigned long long)scan->off, (unsigned long long)scan->expect_seq);
+    buf_release(&b);
+    return r;
+}
+
+/* Visits the whole batches in b from pos on; 1 = stopped for good. */
+static int scan_buffer(struct buf *b, size_t *pos, struct log_scan *scan, log_batch_fn *visit, void *ctx,
+                       struct err *err) {
+    struct log_batch batch;
+    while (decode_batch(b->data + *pos, b->len - *pos, &batch)) {
+        batch.off = scan->off;
+        if (batch.first_seq != scan->expect_seq || (scan->prev_crc && batch.prev_crc != scan->prev_crc)) {
+            scan->broken = true;
+            return 1;
+        }
+        int r = visit(ctx, &batch, err);
+        if (r) return r;
+        scan->expect_seq += batch.count;
+        scan->prev_crc = batch.crc;
+        scan->off += batch.size;
+        *pos += batch.size;
+    }
+    return 0;
+}
+
+int log_scan_segment(struct log_file *file, struct log_scan *scan, log_batch_fn *visit, void *ctx, struct err *err) {
+    struct buf b = BUF_INIT;
+    size_t pos = 0, want = READ_CHUNK;
+    int r = 0;
+    scan->broken = false;
+    for (bool eof = false; !eof && !r;) {
+        if (pos) memmove(b.data, b.data + pos, b.len - pos);
+        b.len -= pos;
+        pos = 0;
+        size_t before = b.len;
+        r = file->ops->read(file, scan->off + b.len, want, &b, err);
+        if (r) break;
+        eof = b.len == before;
+        r = scan_buffer(&b, &pos, scan, visit, ctx, err);
+        size_t wants = batch_wants(b.data + pos, b.len - pos), have = b.len - pos;
+        want = wants > have + READ_CHUNK ? wants - have : READ_CHUNK;
+    }
+    if (!r && b.len > pos) r = check_damage(file, scan, err);
+    buf_release(&b);
+    return r < 0 ? r : 0;
+}
+
+/* One pass over the segments of a log. */
+struct reading {
+    struct log_cursor *cursor;
+    uint64_t limit;           /* records from here on are the next segment's */
+    log_visit_fn *visit;
+    void *ctx;
+    int stop;                 /* 1: the visitor has enough, 3: reached the limit */
+};
+
+static int read_batch(void *p, const struct log_batch *batch, struct err *err) {
+    struct reading *rd = p;
+    struct cursor c = cursor_of(batch->raw + LOG_BATCH_HEADER, batch->size - LOG_BATCH_HEADER);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        struct log_record rec = {.seq = batch->first_seq + i, .time_ms = batch->time_ms,
+                                 .schema_version = batch->schema_version};
+        rec.op = cursor_u8(&c);
+        cursor_u8(&c);
+        rec.id_len = cursor_u16(&c);
+        rec.body_len = cursor_u32(&c);
+        rec.id = (const char *)cursor_take(&c, rec.id_len);
+        rec.body = (const char *)cursor_take(&c, rec.body_len);
+        if (c.bad) return err_set(err, ERR_CORRUPT, "the log batch of record %llu has bad records", (unsigned long long)rec.seq);
+        if (rec.seq < rd->cursor->next_seq) continue;
+        if (rec.seq >= rd->limit) return rd->stop = 3;
+        int r = rd->visit(rd->ctx, &rec, err);
+        if (r < 0) return r;
+        if (r == 2) return rd->stop = 1;
+        rd->cursor->next_seq = rec.seq + 1;
+        if (r == 1 && i + 1 < batch->count) return rd->stop = 1;
+        if (r == 1) rd->stop = 1;
+    }
+    rd->cursor->off = batch->off + batch->size;
+    rd->cursor->prev_crc = batch->crc;
+    return rd->stop;
+}
+
+static int read_segment(struct log *log, const struct log_segment_name *seg, struct reading *rd, struct err *err) {
+    struct log_file *file;
+    struct log_cursor *cur = rd->cursor;
+    struct log_scan scan = {.off = LOG_HEADER_SIZE, .expect_seq = seg->first_seq, .name = seg->name};
+    bool empty = false;
+    int r = log->store->ops->open(log->store, log->cid, seg->name, false, &file, err);
+    if (r) return r;
+    if (cur->ordinal == seg->ordinal && cur->off) {
+        scan.off = cur->off;
+        scan.prev_crc = cur->prev_crc;
+        scan.expect_seq = 0;
+    } else {
+        r = log_check_header(file, seg, &empty, &scan.prev_crc, err);
+        if (!r && !empty && cur->prev_crc && cur->next_seq == seg->first_seq && scan.prev_crc != cur->prev_crc)
+            scan.broken = true;
+        *cur = (struct log_cursor){.ordinal = seg->ordinal, .off = LOG_HEADER_SIZE, .next_seq = cur->next_seq,
+                                   .prev_crc = scan.prev_crc};
+    }
+    if (!scan.expect_seq) { /* the batch at off may hold records that were consumed already */
+        struct buf b = BUF_INIT;
+        r = file->ops->read(file, scan.off, LOG_BATCH_HEADER, &b, err);
+        scan.expect_seq = b.len >= 16 ? MIN(get_u64(b.data + 8), cur->next_seq) : cur->next_seq;
+        buf_release(&b);
+    }
+    if (!r && !empty && !scan.broken) r = log_scan_segment(file, &scan, read_batch, rd, err);
+    file->ops->file_close(file);
+    if (!r && scan.broken) r = err_set(err, ERR_CONFLICT, "log segment \"%s\" was rewritten", seg->name);
+    return r;
+}
+
+int log_read(struct log *log, struct log_cursor *cursor, log_visit_fn *visit, void *ctx, struct err *err) {
+    struct log_segment_name *segs = NULL;
+    size_t n, n_void;
+    pthread_mutex_lock(&log->lock);
+    int r = log_list(log, &segs, &n, &n_void, err);
+    pthread_mutex_unlock(&log->lock);
+    if (r) {
+        free(segs);
+        return r;
+    }
+    if (!cursor->next_seq) cursor->next_seq = n ? segs[0].first_seq : 1;
+    struct reading rd = {.cursor = cursor, .visit = visit, .ctx = ctx};
+    for (size_t i = 0; i < n && !r && rd.stop != 1; i++) {
+        rd.limit = i + 1 < n ? segs[i + 1].first_seq : UINT64_MAX;
+        if (rd.limit <= cursor->next_seq) continue;
+        rd.stop = 0;
+        if (segs[i].first_seq > cursor->next_seq)
+            r = err_set(err, ERR_CONFLICT, "log records from %llu on were removed", (unsigned long long)cursor->next_seq);
+        else r = read_segment(log, &segs[i], &rd, err);
+        if (!r && !rd.stop && i + 1 < n && cursor->next_seq < rd.limit)
+            r = err_set(err, ERR_CORRUPT, "log segment \"%s\" of collection %s ends before record %llu", segs[i].name,
+                        log->cid, (unsigned long long)rd.limit - 1);
+    }
+    if (r == -ERR_NOT_FOUND) {
+        err_clear(err);
+        r = err_set(err, ERR_CONFLICT, "a log segment was removed while it was read");
+    }
+    free(segs);
+    return r;
+}
+
+int log_end(struct log *log, uint64_t *ret_last, bool *ret_any, struct err *err) {
+    bool torn;
+    pthread_mutex_lock(&log->lock);
+    int r = log_refresh_head(log, &torn, err);
+    *ret_last = log->head ? log->last_seq : 0;
+    *ret_any = log->head != NULL;
+    pthread_mutex_unlock(&log->lock);
+    return r;
+}
+
+int log_pending_bytes(struct log *log, const struct log_cursor *cursor, uint64_t *ret, struct err *err) {
+    struct log_segment_name *segs = NULL;
+    size_t n;
+    int r = log->store->ops->list(log->store, log->cid, &segs, &n, err);
+    *ret = 0;
+    for (size_t i = 0; !r && i < n; i++) {
+        if (segs[i].ordinal < cursor->ordinal) continue;
+        struct log_file *file;
+        uint64_t size = 0, from = LOG_HEADER_SIZE;
+        if (log->store->ops->open(log->store, log->cid, segs[i].name, false, &file, NULL)) continue;
+        r = file->ops->size(file, &size, err);
+        file->ops->file_close(file);
+        if (segs[i].ordinal == cursor->ordinal) from = MAX(cursor->off, from);
+        if (size > from) *ret += size - from;
+    }
+    free(segs);
+    return r;
+}

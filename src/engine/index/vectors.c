@@ -1,0 +1,91 @@
+/* Vector rows. Grammar: docs/format-parts/segment.md. */
+#include "index/vectors.h"
+
+#include <math.h>
+
+#include "index/segment_internal.h"
+
+enum { ROW_ALIGN = 64 };
+
+void vectors_writer_init(struct vectors_writer *w, struct index_out *out, uint32_t dimensions) {
+    *w = (struct vectors_writer){.out = out, .dimensions = dimensions};
+    blob_write_align(out->blob, ROW_ALIGN);
+    w->off = blob_writer_off(out->blob);
+}
+
+/* Summed in double in index order, so that every machine gives the same float. */
+static float norm_of(const float *row, uint32_t n) {
+    double sum = 0;
+    for (uint32_t i = 0; i < n; i++) sum += (double)row[i] * (double)row[i];
+    return (float)sqrt(sum);
+}
+
+void vectors_writer_add(struct vectors_writer *w, uint32_t docno, const float *row) {
+    float norm = norm_of(row, w->dimensions);
+    buf_add(&w->norms, &norm, sizeof norm);
+    buf_add_u32(&w->docs, docno);
+    blob_write(w->out->blob, row, w->dimensions * sizeof *row);
+}
+
+static void write_part(struct index_out *out, uint16_t kind, const struct buf *b) {
+    index_out_region(out, kind, 0, blob_writer_off(out->blob), b->len);
+    blob_write(out->blob, b->data, b->len);
+}
+
+void vectors_writer_finish(struct vectors_writer *w) {
+    struct index_out *out = w->out;
+    uint32_t n = (uint32_t)(w->docs.len / sizeof n);
+    if (n) {
+        index_out_region(out, REGION_VECTOR_ROWS, 0, w->off, blob_writer_off(out->blob) - w->off);
+        write_part(out, REGION_VECTOR_NORMS, &w->norms);
+        write_part(out, REGION_VECTOR_DOCS, &w->docs);
+        uint64_t *exists = xcalloc(bitmap_words(out->n_docs), sizeof *exists);
+        for (uint32_t i = 0; i < n; i++) bitmap_set(exists, get_u32(w->docs.data + 4 * (size_t)i));
+        index_out_exists(out, exists, n);
+        free(exists);
+        out->stats.n_docs = n;
+    }
+    buf_release(&w->norms);
+    buf_release(&w->docs);
+}
+
+int vectors_open(const struct segment_field *f, struct vectors *ret, struct err *err) {
+    const struct region *rows, *norms, *docs;
+    const uint8_t *p_rows, *p_norms, *p_docs;
+    struct vectors v = {.n = f->stats.n_docs, .dimensions = f->spec.dimensions, .similarity = f->spec.similarity};
+    if (f->spec.type != FIELD_VECTOR) return err_set(err, ERR_UNSUPPORTED, "field '%s' has no vectors", f->spec.path);
+    if (!v.n) {
+        *ret = v;
+        return 0;
+    }
+    int r = segment_region_need(f->segment, f, REGION_VECTOR_ROWS, &rows, &p_rows, err);
+    if (!r) r = segment_region_need(f->segment, f, REGION_VECTOR_NORMS, &norms, &p_norms, err);
+    if (!r) r = segment_region_need(f->segment, f, REGION_VECTOR_DOCS, &docs, &p_docs, err);
+    if (r) return r;
+    uint64_t n = v.n;
+    if (rows->off % ROW_ALIGN || norms->off % 4 || docs->off % 4 || rows->len != n * v.dimensions * sizeof(float) ||
+        norms->len != n * sizeof(float) || docs->len != n * sizeof(uint32_t))
+        return segment_field_corrupt(f, err, "vector regions");
+    v.rows = (const float *)p_rows;
+    v.norms = (const float *)p_norms;
+    v.docs = (const uint32_t *)p_docs;
+    /* Documents index bitmaps and maps of the caller: out of range must not get out of here. */
+    for (uint32_t i = 0; i < v.n; i++)
+        if (v.docs[i] >= segment_n_docs(f->segment) || (i && v.docs[i] <= v.docs[i - 1]))
+            return segment_field_corrupt(f, err, "vector documents");
+    *ret = v;
+    return 0;
+}
+
+int vectors_verify(const struct segment_field *f, struct err *err) {
+    struct vectors v;
+    const uint64_t *exists;
+    int r = vectors_open(f, &v, err);
+    if (!r) r = segment_field_exists(f, &exists, err);
+    for (uint32_t i = 0; !r && i < v.n; i++) {
+        float norm = norm_of(v.rows + (size_t)i * v.dimensions, v.dimensions);
+        if (!(norm == v.norms[i]) || (exists && !bitmap_get(exists, v.docs[i])))
+            r = segment_field_corrupt(f, err, "vectors");
+    }
+    return r;
+}

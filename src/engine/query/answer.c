@@ -1,0 +1,282 @@
+/* An answer as text: jsonl, json, ids; selection of fields. */
+#include "query/answer.h"
+#include "query/query_internal.h"
+#include <math.h>
+#include <stdio.h>
+
+void answer_free(struct answer *a) {
+    if (!a) return;
+    for (uint32_t i = 0; i < a->n_hits; i++) {
+        free(a->hits[i].id);
+        free(a->hits[i].doc);
+    }
+    free(a->hits);
+    free(a->collection);
+    free(a);
+}
+
+/* ---- selection ---- */
+
+struct path {
+    char *s;
+    size_t len;
+};
+struct paths {
+    struct path *all;
+    uint32_t n, cap;
+};
+
+struct selection {
+    struct paths include, exclude;
+    struct arena arena; /* one document at a time */
+    struct buf path;    /* of the member being looked at */
+    bool dropped;       /* something of the current document was left out */
+};
+
+static void paths_add(struct paths *p, const char *s, size_t len) {
+    VEC_GROW(p->all, p->n, p->cap);
+    p->all[p->n++] = (struct path){.s = xstrndup(s, len), .len = len};
+}
+
+static void paths_add_list(struct paths *p, const char *list) {
+    struct buf item = BUF_INIT;
+    size_t colon;
+    while (list_next(&list, &item, &colon, true))
+        if (item.len) paths_add(p, (char *)item.data, item.len);
+    buf_release(&item);
+}
+
+static void paths_release(struct paths *p) {
+    for (uint32_t i = 0; i < p->n; i++) free(p->all[i].s);
+    free(p->all);
+}
+
+static bool paths_have(const struct paths *p, const char *s, size_t len) {
+    for (uint32_t i = 0; i < p->n; i++)
+        if (p->all[i].len == len && !memcmp(p->all[i].s, s, len)) return true;
+    return false;
+}
+
+/* Whether a path of the list lies below s. */
+static bool paths_have_below(const struct paths *p, const char *s, size_t len) {
+    for (uint32_t i = 0; i < p->n; i++)
+        if (p->all[i].len > len && p->all[i].s[len] == '.' && !memcmp(p->all[i].s, s, len)) return true;
+    return false;
+}
+
+/* Vectors are left out unless asked for as such or by their very path. */
+static void selection_init(struct selection *s, const struct query_request *request,
+                           const struct schema *schema) {
+    *s = (struct selection){0};
+    paths_add_list(&s->include, request->include);
+    paths_add_list(&s->exclude, request->exclude);
+    for (uint32_t i = 0; !request->include_vectors && i < schema->n_fields; i++) {
+        const struct field *f = &schema->fields[i];
+        if (f->type != FIELD_VECTOR || paths_have(&s->include, f->path, f->path_len)) continue;
+        paths_add(&s->exclude, f->path, f->path_len);
+    }
+}
+
+static void selection_release(struct selection *s) {
+    paths_release(&s->include);
+    paths_release(&s->exclude);
+    arena_release(&s->arena);
+    buf_release(&s->path);
+}
+
+/* A key as one component of a path: its own dots are no separators. */
+static void push_key(struct buf *path, const struct jval *m) {
+    if (path->len) buf_addc(path, '.');
+    for (uint32_t i = 0; i < m->key_len; i++)
+        buf_addc(path, m->key[i] == '.' ? (char)PATH_LITERAL_DOT : m->key[i]);
+}
+
+static bool select_value(struct selection *s, const struct jval *v, bool included, struct buf *out);
+
+/* The members that are wanted; false (and nothing added) when none is and the object had some. */
+static bool select_object(struct selection *s, const struct jval *object, bool included, struct buf *out) {
+    size_t start = out->len, base = s->path.len;
+    bool any = false;
+    buf_addc(out, '{');
+    for (const struct jval *m = object->first; m; m = m->next) {
+        size_t before = out->len;
+        s->path.len = base;
+        push_key(&s->path, m);
+        if (any) buf_addc(out, ',');
+        buf_add_json_string(out, m->key, m->key_len);
+        buf_addc(out, ':');
+        if (select_value(s, m, included, out))
+            any = true;
+        else
+            out->len = before;
+    }
+    s->path.len = base;
+    buf_addc(out, '}');
+    if (any || included) return true;
+    out->len = start;
+    return false;
+}
+
+/* Elements: objects by their members; others only where the array itself is included. */
+static bool select_array(struct selection *s, const struct jval *array, bool included, struct buf *out) {
+    size_t start = out->len;
+    bool any = false;
+    buf_addc(out, '[');
+    for (const struct jval *e = array->first; e; e = e->next) {
+        size_t before = out->len;
+        bool kept = true;
+        if (any) buf_addc(out, ',');
+        if (e->type == JVAL_OBJECT)
+            kept = select_object(s, e, included, out);
+        else if (e->type == JVAL_ARRAY)
+            kept = select_array(s, e, included, out);
+        else if (included)
+            buf_add(out, e->raw, e->raw_len);
+        else
+            kept = false;
+        if (kept)
+            any = true;
+        else
+            out->len = before;
+        s->dropped |= !kept;
+    }
+    buf_addc(out, ']');
+    if (any || included) return true;
+    out->len = start;
+    return false;
+}
+
+/* Adds the wanted part of the value at s->path; false when there is none. */
+static bool select_value(struct selection *s, const struct jval *v, bool included, struct buf *out) {
+    const char *path = (char *)s->path.data;
+    size_t len = s->path.len;
+    bool kept = false;
+    included = included || paths_have(&s->include, path, len);
+    bool whole = included && !paths_have_below(&s->exclude, path, len);
+    bool open = (included || paths_have_below(&s->include, path, len)) && !whole;
+    if (!paths_have(&s->exclude, path, len)) {
+        if (whole) {
+            buf_add(out, v->raw, v->raw_len);
+            return true;
+        }
+        if (open && v->type == JVAL_OBJECT)
+            kept = select_object(s, v, included, out);
+        else if (open && v->type == JVAL_ARRAY)
+            kept = select_array(s, v, included, out);
+        else if (included)
+            buf_add(out, v->raw, v->raw_len), kept = true;
+    }
+    s->dropped |= !kept;
+    return kept;
+}
+
+/* Adds the document as the request wants it. */
+static int add_document(struct selection *s, const struct answer_hit *hit, struct buf *out, struct err *err) {
+    size_t start = out->len;
+    struct jval *doc;
+    if (!s->include.n && !s->exclude.n) {
+        buf_add(out, hit->doc, hit->doc_len);
+        return 0;
+    }
+    arena_reset(&s->arena);
+    int r = jval_parse(&s->arena, hit->doc, hit->doc_len, &doc, err);
+    if (r) return err_wrap(err, "stored document \"%.*s\"", err_shown(hit->id, hit->id_len), hit->id);
+    buf_clear(&s->path);
+    s->dropped = false;
+    if (doc->type == JVAL_OBJECT && select_object(s, doc, !s->include.n, out) && s->dropped) return 0;
+    out->len = start;
+    if (s->dropped)
+        buf_adds(out, "{}"); /* nothing of it is wanted */
+    else
+        buf_add(out, hit->doc, hit->doc_len);
+    return 0;
+}
+
+/* A document may be stored over several lines; a line break cannot stand inside a JSON string. */
+static void join_lines(struct buf *out, size_t start) {
+    size_t to = start;
+    for (size_t i = start; i < out->len; i++)
+        if (out->data[i] != '\n' && out->data[i] != '\r') out->data[to++] = out->data[i];
+    out->len = to;
+}
+
+/* ---- formats ---- */
+
+static void add_score(struct buf *out, float score) {
+    char text[32];
+    if (!isfinite(score)) {
+        buf_adds(out, "null");
+        return;
+    }
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)score);
+        if (strtof(text, NULL) == score) break;
+    }
+    buf_adds(out, text);
+}
+
+static int add_hit(const struct answer *a, const struct answer_hit *hit, struct selection *s, struct buf *out,
+                   struct err *err) {
+    buf_adds(out, "{\"collection\":");
+    buf_add_json_string(out, a->collection, strlen(a->collection));
+    buf_adds(out, ",\"score\":");
+    add_score(out, hit->score);
+    buf_adds(out, ",\"doc\":");
+    int r = add_document(s, hit, out, err);
+    buf_addc(out, '}');
+    return r;
+}
+
+static int format_jsonl(const struct answer *a, struct selection *s, struct buf *out, struct err *err) {
+    int r = 0;
+    for (uint32_t i = 0; i < a->n_hits && !r; i++) {
+        size_t start = out->len;
+        r = add_hit(a, &a->hits[i], s, out, err);
+        join_lines(out, start);
+        buf_addc(out, '\n');
+    }
+    return r;
+}
+
+static int format_json(const struct answer *a, struct selection *s, struct buf *out, struct err *err) {
+    int r = 0;
+    buf_printf(out, "{\"took\":%lld,\"maxScore\":", (long long)(a->took_us / 1000));
+    add_score(out, a->max_score);
+    buf_printf(out, ",\"total\":%llu,\"docs\":[", (unsigned long long)a->total);
+    for (uint32_t i = 0; i < a->n_hits && !r; i++) {
+        if (i) buf_addc(out, ',');
+        r = add_hit(a, &a->hits[i], s, out, err);
+    }
+    buf_adds(out, "],\"isDocsInline\":true}\n");
+    return r;
+}
+
+/* Plain unless that could not be read back as one line: control characters, or a first quote. */
+static void format_ids(const struct answer *a, struct buf *out) {
+    for (uint32_t i = 0; i < a->n_hits; i++) {
+        const struct answer_hit *hit = &a->hits[i];
+        bool quote = hit->id_len && hit->id[0] == '"';
+        for (uint32_t j = 0; j < hit->id_len; j++)
+            quote |= (unsigned char)hit->id[j] < 0x20 || hit->id[j] == 0x7f;
+        if (quote)
+            buf_add_json_string(out, hit->id, hit->id_len);
+        else
+            buf_add(out, hit->id, hit->id_len);
+        buf_addc(out, '\n');
+    }
+}
+
+int answer_format(const struct answer *a, const struct query_request *request, const struct schema *schema,
+                  struct buf *out, struct err *err) {
+    struct selection s;
+    size_t start = out->len;
+    if (request->format == FORMAT_IDS) {
+        format_ids(a, out);
+        return 0;
+    }
+    selection_init(&s, request, schema);
+    int r = request->format == FORMAT_JSON ? format_json(a, &s, out, err) : format_jsonl(a, &s, out, err);
+    selection_release(&s);
+    if (r) out->len = start;
+    return r;
+}

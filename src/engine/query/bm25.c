@@ -1,0 +1,30 @@
+/* BM25 in Lucene's order of rounding. */
+#include "query/bm25.h"
+#include "index/segment.h"
+#include <math.h>
+
+static const float BM25_K1 = 1.2f, BM25_B = 0.75f;
+
+float bm25_idf(uint64_t df, uint64_t n_docs) {
+    double n = n_docs < df ? (double)df : (double)n_docs;
+    return (float)log(1 + (n - (double)df + 0.5) / ((double)df + 0.5));
+}
+
+void bm25_init(struct bm25 *bm25, uint64_t field_docs, uint64_t field_ttf) {
+    float avgdl = 1;
+    if (field_docs && field_ttf) avgdl = (float)((double)field_ttf / (double)field_docs);
+    bm25->n_docs = field_docs;
+    for (unsigned i = 0; i < 256; i++) {
+        float length = (float)norm_decode((uint8_t)i);
+        bm25->norm_inverse[i] = 1.0f / (BM25_K1 * ((1 - BM25_B) + BM25_B * length / avgdl));
+    }
+}
+
+typedef float float8 __attribute__((vector_size(32), aligned(4)));
+
+void bm25_score_many(float weight, const float *freqs, const float *inverses, uint32_t n, float *scores) {
+    for (uint32_t i = 0; i < n; i += 8) {
+        const float8 *f = (const float8 *)(freqs + i), *ni = (const float8 *)(inverses + i);
+        *(float8 *)(scores + i) = weight - weight / (1.0f + *f * *ni);
+    }
+}

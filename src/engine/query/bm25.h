@@ -1,0 +1,36 @@
+/* Lucene 8's BM25 (BM25Similarity with k1 = 1.2, b = 0.75, without the factor k1 + 1), to the bit.
+ *
+ *   idf        = (float) log(1 + (N - df + 0.5) / (df + 0.5))               in double, then rounded
+ *   avgdl      = (float) (sumTotalTermFreq / (double) N)                    N = live documents that have the field
+ *   inverse[c] = 1f / (k1 * ((1 - b) + b * decode(c) / avgdl))              all in float32
+ *   weight     = boost * idf                                                float32
+ *   score      = weight - weight / (1f + freq * inverse[c])                 all in float32
+ *
+ * A phrase's idf is the sum of its terms' idfs in double, rounded once. A keyword field has neither norms nor
+ * frequencies: freq is 1, and every document and the average count as one token long. (So does Lucene's StringField when
+ * it has one value a document; with several, Lucene's avgdl is their mean number.) A field without tokens has avgdl 1.
+ *
+ * The rounding of each step matters: compile without contraction (-ffp-contract=off) and without -ffast-math. */
+#pragma once
+#include <float.h>
+#include <stdint.h>
+
+#ifdef __FAST_MATH__
+#error "scores must be the same everywhere: do not compile with -ffast-math"
+#endif
+_Static_assert(FLT_EVAL_METHOD == 0, "scores need float32 arithmetic");
+
+/* What all terms of one field share. */
+struct bm25 {
+    uint64_t n_docs;
+    float norm_inverse[256];
+};
+/* field_ttf 0: avgdl is 1. */
+void bm25_init(struct bm25 *, uint64_t field_docs, uint64_t field_ttf);
+float bm25_idf(uint64_t df, uint64_t n_docs);
+
+static inline float bm25_score(float weight, float freq, float norm_inverse) {
+    return weight - weight / (1.0f + freq * norm_inverse);
+}
+/* scores[i] = bm25_score(weight, freqs[i], inverses[i]); the arrays have room up to the next multiple of 8. */
+void bm25_score_many(float weight, const float *freqs, const float *inverses, uint32_t n, float *scores);

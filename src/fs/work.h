@@ -1,0 +1,52 @@
+/* Worker pools: everything that may touch the engine or a disk runs here, never on a FUSE loop thread.
+ *
+ * The pools are separate so that metadata never waits behind queries, nor queries behind writes that wait for a disk.
+ */
+#pragma once
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum work_pool { WORK_META, WORK_QUERY, WORK_WRITE, WORK_POOLS };
+enum job_state { JOB_NEW, JOB_QUEUED, JOB_PARKED, JOB_RUNNING };
+
+/* Embedded in what is to be done. Guarded by the lock of struct work, but for cancel (set once, read anywhere). */
+struct job {
+    struct job *prev, *next;
+    void (*run)(struct job *);
+    enum work_pool pool;
+    enum job_state state;
+    volatile int cancel;
+};
+struct job_list {
+    struct job head; /* ring */
+};
+void job_list_init(struct job_list *l);
+void job_list_add(struct job_list *l, struct job *j);
+struct job *job_list_take(struct job_list *l); /* NULL when empty */
+
+struct work {
+    pthread_mutex_t lock;
+    pthread_cond_t idle;
+    struct {
+        pthread_cond_t more;
+        struct job_list queue;
+        uint64_t waiting;
+    } pools[WORK_POOLS];
+    pthread_t *threads;
+    unsigned n_threads;
+    uint64_t busy;   /* queued or running jobs */
+    bool stop;
+};
+/* Starts the threads. Returns 0 or an errno value. */
+int work_start(struct work *w, const unsigned threads[WORK_POOLS]);
+void work_push(struct work *w, struct job *j, enum work_pool pool);
+/* The same with w->lock held. */
+void work_push_locked(struct work *w, struct job *j, enum work_pool pool);
+/* Sets cancel; a job that is still queued is moved to the front of the metadata pool, where it can answer. With the lock
+ * held. */
+void work_cancel_locked(struct work *w, struct job *j);
+/* Waits until nothing is queued or running, at most timeout_ms. False: still busy. */
+bool work_drain(struct work *w, int64_t timeout_ms);
+/* Ends the threads after what is queued. */
+void work_stop(struct work *w);

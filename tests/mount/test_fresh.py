@@ -1,0 +1,54 @@
+"""What is written is seen: by the next read, by another mount, by the command line, at once."""
+import json
+
+from harness import append, equal, wait_for
+
+
+def test_read_your_writes(env):
+    m = env.mount()
+    m.make("c")
+    for i in range(100):
+        append(m("c/ingest/upsert"), json.dumps({"id": str(i), "title": f"number n{i}"}) + "\n")
+        equal(m.ids("c", f"n{i}"), [str(i)])
+        equal(json.loads(m.ask("c", "*:*?size=1&format=json"))["total"], i + 1)
+
+
+def test_other_processes_see_it(env):
+    a, b = env.mount(name="a"), env.mount(name="b")
+    a.make("c")
+    for i in range(30):
+        (a, b)[i % 2].load("c", [{"id": str(i), "title": f"number n{i}"}])
+        equal(a.ids("c", f"n{i}"), [str(i)], "first mount")
+        equal(b.ids("c", f"n{i}"), [str(i)], "second mount")
+        equal(env.ldbfs("query", "c", f"n{i}?format=ids"), f"{i}\n", "command line")
+    equal(sorted(a.docs("c")), sorted(b.docs("c")))
+
+
+def test_background_build(env):
+    m = env.mount("--build-age=50")
+    m.make("c", docs=[{"id": str(i), "title": f"number n{i}"} for i in range(500)])
+    wait_for("the background build", lambda: json.loads(env.ldbfs("status", "--json", "c"))["unbuilt_records"] == 0)
+    equal(len(m.ids("c", "number?size=1000")), 500)
+    env.check_store()
+
+
+def test_command_line_beside_a_mount(env):
+    m = env.mount()
+    equal(env.ldbfs("load", "--create", "--quiet", "c", "-", stdin='{"id":"1","t":"one"}\n{"id":"2","t":"two"}\n'), "")
+    equal(m.ids("c", "one"), ["1"])
+    env.ldbfs("load", "--op", "delete", "c", "-", stdin='"1"\n')
+    equal(m.ids("c", "*:*"), ["2"])
+    env.ldbfs("build", "--snapshot", "s", "c")
+    m.load("c", [{"id": "3"}])
+    env.ldbfs("clone", "c@s", "d")
+    equal(m.ids("d", "*:*"), ["2"])
+    env.ldbfs("restore", "c", "s")
+    equal(m.ids("c", "*:*"), ["2"])
+    p = env.ldbfs("load", "c", "-", status=None, stdin='{"id":"5"}\n{bad\n')
+    equal((p.returncode, "line 2 refused" in p.stderr), (1, True), p.stderr)
+    equal(m.ids("c", "*:*"), ["2", "5"])
+    p = env.ldbfs("query", "c", "t:[", status=None)
+    equal(p.returncode, 1, p.stderr)
+    equal(p.stderr.splitlines()[-1].strip(), "^", p.stderr)
+    equal(env.ldbfs("query", "--data=" + env.data, "c", "two?format=ids"), "2\n")
+    env.check_store()

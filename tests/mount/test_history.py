@@ -1,0 +1,211 @@
+"""Snapshots, clone, restore, undo, drop and un-drop with the shell."""
+import json
+import os
+import time
+
+from harness import check, equal, read
+
+SCHEMA = {"indexConfigs": {"title": {"type": "text"}, "n": {"type": "long"}}}
+
+
+def docs(lo, hi, word="old"):
+    return [{"id": f"{i:06}", "title": f"{word} number n{i}", "n": i} for i in range(lo, hi)]
+
+
+def count(m, c, query="*:*"):
+    return json.loads(m.ask(c, query + "?size=1&format=json"))["total"]
+
+
+def snapshot_names(m, c):
+    return sorted(os.listdir(m(c, "snapshots")))
+
+
+def prepared(env, n=1400):
+    """A collection c with a built state of n old documents, snapshotted as `before`, then changed."""
+    m = env.mount()
+    m.make("c", SCHEMA, docs(0, n))
+    env.ldbfs("build", "c")
+    os.mkdir(m("c/snapshots/before"))
+    m.load("c", docs(0, 100, "new"))
+    m.load("c", [{"id": f"{i:06}"} for i in range(100, 150)], "delete")
+    return m
+
+
+def test_clone(env):
+    m = prepared(env)
+    m.sh("mv c/snapshots/before d")
+    equal((count(m, "d"), count(m, "d", "new"), count(m, "c"), count(m, "c", "new")), (1400, 0, 1350, 100))
+    check("before" in snapshot_names(m, "c"), "the snapshot stays listed after the clone")
+    m.load("d", [{"id": "only-d", "title": "clone"}])
+    m.load("c", [{"id": "only-c", "title": "source"}])
+    equal((m.ids("d", "clone"), m.ids("c", "clone"), m.ids("c", "source"), m.ids("d", "source")),
+          (["only-d"], [], ["only-c"], []), "isolation")
+    m.sh("rm d/docs/000007.json")
+    check(os.path.exists(m("c/docs/000007.json")), "a delete in the clone reached the source")
+    m.sh("rmdir c")
+    equal(count(m, "d"), 1400, "after dropping the source")
+    env.ldbfs("build", "--clean", "0", "--grace", "0")
+    equal(len(m.docs("d")), 1400, "all of the clone is readable after cleaning")
+    env.check_store()
+
+
+def test_clone_by_time(env):
+    m = env.mount()
+    m.make("c", SCHEMA, docs(0, 10))
+    env.ldbfs("build", "c")
+    stamp = time.strftime("%Y-%m-%dT%H-%M-%S", time.gmtime(time.time())) + f".{int(time.time() * 1000) % 1000:03}Z"
+    time.sleep(0.05)
+    m.load("c", docs(10, 20))
+    env.ldbfs("build", "c")
+    equal(count(m, "c"), 20)
+    equal(len(os.listdir(m("c/snapshots", stamp, "docs"))), 10, "any instant resolves")
+    equal(len(os.listdir(m("c/snapshots", stamp.replace("-", ":").replace(":", "-", 2), "docs"))), 10, "with colons")
+    times = [s for s in snapshot_names(m, "c") if s[:4].isdigit()]
+    check(len(times) >= 2, times)
+    m.sh(f"mv c/snapshots/{stamp} d")
+    equal(count(m, "d"), 10)
+    equal(len(os.listdir(m("c/snapshots/latest/docs"))), 20)
+    equal(m.sh("cat c/snapshots/@1d-ago/status.json", status=None).returncode, 1, "before the beginning")
+
+
+def test_restore_and_undo(env):
+    m = prepared(env)
+    shell = m.sh("cd c && mv -T ../c/snapshots/before ../c; cat 'query/number?size=1&format=json' | jq .total; ls docs | wc -l")
+    del shell  # the shell stood inside: it may answer the new state or ENOENT; queries by path must work
+    equal((count(m, "c"), count(m, "c", "new")), (1400, 0), "restored")
+    m.load("c", [{"id": "later", "title": "later"}])
+    equal(m.ids("c", "later"), ["later"], "writes after the restore")
+    env.ldbfs("build", "c")
+    equal((count(m, "c"), count(m, "c", "new"), m.ids("c", "later")), (1401, 0, ["later"]), "built after the restore")
+    # The state before the restore is in the history.
+    undo = [s for s in snapshot_names(m, "c") if s != "before" and s[:4].isdigit()
+            and len(os.listdir(m("c/snapshots", s, "docs"))) == 1350]
+    check(undo, "no version holds the state before the restore:", snapshot_names(m, "c"))
+    m.sh(f"mv -T c/snapshots/{undo[-1]} c")
+    equal((count(m, "c"), count(m, "c", "new")), (1350, 100), "undone")
+    env.check_store()
+
+
+def test_restore_of_unbuilt_changes(env):
+    """What is only in the log when restore comes is in the history too."""
+    m = env.mount("--build-age=-1")
+    m.make("c", SCHEMA, docs(0, 50))
+    os.mkdir(m("c/snapshots/s"))
+    m.load("c", docs(50, 60, "unbuilt"))
+    m.sh("mv -T c/snapshots/s c")
+    equal(count(m, "c"), 50)
+    env.ldbfs("build", "c")
+    states = {len(os.listdir(m("c/snapshots", s, "docs"))) for s in snapshot_names(m, "c")}
+    check(60 in states, "sizes of the snapshots:", states)
+    for cycle in range(3):
+        m.load("c", docs(60 + cycle, 61 + cycle, "again"))
+        equal(count(m, "c"), 51)
+        m.sh("mv -T c/snapshots/s c")
+        equal(count(m, "c"), 50, "cycle", cycle)
+    env.check_store()
+
+
+def test_open_shell_survives(env):
+    m = prepared(env)
+    out = m.sh("cd c/docs && mv -T $OLDPWD/c/snapshots/before $OLDPWD/c && cd .. ; cd $OLDPWD/../..  2>/dev/null; true",
+               status=None)
+    equal(out.returncode, 0, out.stderr)
+    held = os.open(m("c"), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        m.sh("mv -T c/snapshots/before c")
+        with open(os.open("query/number?size=1&format=ids", os.O_RDONLY, dir_fd=held)) as f:
+            equal(f.read(), "000000\n", "a directory held open over the restore")
+    finally:
+        os.close(held)
+    m.sh("mv c renamed")
+    equal(count(m, "renamed"), 1400)
+
+
+def test_mv_without_T(env):
+    m = prepared(env, 200)
+    p = m.sh("mv c/snapshots/before c", status=None)
+    check(p.returncode != 0 and "not permitted" in p.stderr, p.stderr)
+    check("-T" in read(m("errors.jsonl")).splitlines()[-1], "the hint is in errors.jsonl")
+    equal(count(m, "c"), 150)
+
+
+def test_drop_and_undrop(env):
+    m = prepared(env, 300)
+    m.sh("rmdir c")
+    check(not os.path.exists(m("c")), "still there")
+    m.make("c", SCHEMA, docs(0, 3))
+    trash = os.listdir(m(".ldbfs/trash"))
+    equal(len(trash), 1, trash)
+    m.sh(f"mv .ldbfs/trash/{trash[0]} back")
+    equal((count(m, "back"), count(m, "back", "new"), count(m, "c")), (250, 100, 3))
+    check("before" in snapshot_names(m, "back"), "its history came back")
+    equal(os.listdir(m(".ldbfs/trash")), [])
+    m.load("back", [{"id": "more"}])
+    equal(count(m, "back"), 251)
+    env.check_store()
+
+
+def test_rm_r_and_undrop(env):
+    """rm -r deletes documents before the directory: the trash offers the state before the first delete."""
+    m = prepared(env, 300)
+    m.sh("rm -r c")
+    counts = {}
+    for i, name in enumerate(sorted(os.listdir(m(".ldbfs/trash")))):
+        m.sh(f"mv .ldbfs/trash/{name} back{i}")
+        counts[name] = count(m, f"back{i}")
+    check(250 in counts.values(), "the trash offers", counts)
+    env.check_store()
+
+
+def test_snapshots_read_only(env):
+    m = prepared(env, 200)
+    for command in ("echo x >> c/snapshots/before/docs/new.json", "rm c/snapshots/before/docs/000000.json",
+                    "mkdir c/snapshots/before/x"):
+        p = m.sh(command, status=None)
+        check(p.returncode != 0 and "Read-only" in p.stderr, command, p.stderr)
+    m.sh("rmdir c/snapshots/before")
+    check("before" not in snapshot_names(m, "c"))
+    p = m.sh("mkdir c/snapshots/a && mkdir c/snapshots/a", status=None)
+    check("exists" in p.stderr, p.stderr)
+
+
+def test_diff_between_snapshots(env):
+    m = env.mount()
+    m.make("c", SCHEMA, docs(0, 5))
+    os.mkdir(m("c/snapshots/a"))
+    m.load("c", [{"id": "000001", "title": "changed"}, {"id": "z"}])
+    os.mkdir(m("c/snapshots/b"))
+    out = m.sh("diff -rq c/snapshots/a/docs c/snapshots/b/docs", status=1)
+    equal(len(out.splitlines()), 2, out)
+    check("000001.json" in out and "z.json" in out, out)
+    equal(m.sh("cat 'c/snapshots/a/query/changed'"), "")
+    equal(m.sh("cat 'c/snapshots/b/query/changed?format=ids'"), "000001\n")
+
+
+def clone_cost(env, n):
+    data = env.path(f"data{n}")
+    lines = env.path(f"{n}.jsonl")
+    with open(lines, "w") as f:
+        for d in docs(0, n):
+            f.write(json.dumps(d) + "\n")
+    with open(env.path("schema.json"), "w") as f:
+        json.dump(SCHEMA, f)
+    env.ldbfs("load", "--create", "--schema", env.path("schema.json"), "--quiet", "c", lines, data=data, timeout=300)
+    env.ldbfs("build", "--full", "--snapshot", "s", "c", data=data, timeout=300)
+    counters = json.loads(env.ldbfs("clone", "--counters", "c@s", "d", data=data))
+    equal(env.ldbfs("query", "d", "n:7?format=ids", data=data), "000007\n")
+    return {k: counters[k] for k in ("puts", "gets", "heads", "lists", "deletes", "maps", "bytes_put", "bytes_got")}
+
+
+def test_clone_copies_nothing(env):
+    """Requests and bytes of a clone do not depend on how much there is."""
+    small, large = clone_cost(env, 1400), clone_cost(env, 140_000)
+    for key in small:
+        if key.startswith("bytes_"):  # numbers in the root are a few digits longer
+            check(abs(small[key] - large[key]) <= 256, key, small, large)
+        else:
+            equal(large[key], small[key], key)
+    print(f"requests {sum(v for k, v in small.items() if not k.startswith('bytes'))}, bytes put {small['bytes_put']}")
+
+
+test_clone_copies_nothing.timeout = 300
