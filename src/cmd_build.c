@@ -2,13 +2,25 @@
 #include "options.h"
 
 #include <inttypes.h>
+#include <unistd.h>
 
+enum { MERGE_WAIT_MS = 60 * 1000, MERGE_PAUSE_MS = 50 };
 enum { CLEAN_GRACE_MS = 15 * 60 * 1000 }; /* longer than any commit in flight */
+
+/* A mount may be merging the same collection right now: ours comes after it. */
+static int merge(struct engine *e, const char *cid, bool full, struct err *err) {
+    for (int waited = 0;; waited += MERGE_PAUSE_MS) {
+        int r = engine_merge(e, cid, full, err);
+        if (r != -ERR_BUSY || waited >= MERGE_WAIT_MS) return r;
+        err_clear(err);
+        usleep(MERGE_PAUSE_MS * 1000);
+    }
+}
 
 static int build_collection(struct engine *e, const struct options *opt, const char *cid, struct err *err) {
     uint64_t seq = 0;
     int r = engine_build(e, cid, &seq, err);
-    if (!r && (opt->merge || opt->full)) r = engine_merge(e, cid, opt->full, err);
+    if (!r && (opt->merge || opt->full)) r = merge(e, cid, opt->full, err);
     if (r || opt->quiet) return r;
     if (cid)
         printf("%s: built up to sequence number %" PRIu64 "\n", opt->args[0], seq);

@@ -86,7 +86,7 @@ int cmd_query(const struct options *opt, struct err *err) {
     r = answer_query(e, opt, &q, &out, err);
 out:
     if (r == -ERR_INVALID && err->column) r = say_bad_spec(spec, err);
-    if (!r) fwrite(out.data, 1, out.len, stdout);
+    if (!r && out.len) fwrite(out.data, 1, out.len, stdout);
     buf_release(&out);
     query_request_release(&q);
     engine_close(e);

@@ -16,9 +16,8 @@ int session_flush(struct call *c, struct session *s, bool own);
 int session_sync(struct call *c, struct session *s);
 /* Takes the last record, commits, writes the receipt, frees. */
 void session_close(struct call *c, struct session *s);
-/* The receipt as it stands, appended. */
-void session_receipt(struct session *s, struct buf *out);
-uint64_t session_bytes(const struct session *s);
+/* Shows the receipt as it stands under the dropped name. The place's lock is held. */
+void session_show(struct session *s, struct scratch *entry);
 
 /* A whole file at once, under the name it gets in ingest/. Closes nothing. */
 int ingest_file(struct call *c, struct node *ingest_dir, const char *name, int fd, enum ingest_op op);

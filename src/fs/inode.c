@@ -178,3 +178,16 @@ void inode_unkey(struct inode_table *t, struct node *n) {
     unlink_key(t, n);
     pthread_mutex_unlock(&t->lock);
 }
+
+void inode_release(struct fs *fs) {
+    struct inode_table *t = &fs->inodes;
+    for (size_t i = 0; i < t->n_buckets; i++) {
+        for (struct node *n = t->by_id[i], *next; n; n = next) {
+            next = n->next_id;
+            free_node(fs, n);
+        }
+    }
+    free(t->by_id);
+    free(t->by_key);
+    pthread_mutex_destroy(&t->lock);
+}

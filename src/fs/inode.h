@@ -55,3 +55,5 @@ void inode_looked_up(struct inode_table *t, struct node *n);
 void inode_forget(struct fs *fs, uint64_t id, uint64_t n);
 /* A later lookup of the same thing makes a new node. */
 void inode_unkey(struct inode_table *t, struct node *n);
+/* Frees every node, whatever refers to it: after the last request. */
+void inode_release(struct fs *fs);

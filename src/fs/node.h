@@ -75,6 +75,7 @@ struct handle {
     void *state;                   /* of the kind */
     struct dir_list list;
     bool listed;
+    struct handle *next_open, **link_open; /* the mount's list of open handles */
 };
 static inline bool handle_writes(const struct handle *h) { return (h->flags & 3) != 0; }
 
@@ -218,6 +219,10 @@ int saved_query_list(struct call *c, struct place *p, struct dir_list *out);
  * false: content or error is there already. With work.lock not held. */
 bool query_wait(struct fs *fs, struct node *n, struct job *j);
 bool node_is_query(const struct node *n);
+/* DONE: its size is final. */
+bool query_ready(struct fs *fs, struct node *n);
+/* True the first time it is asked after the content is there: the kernel's page cache wants it. */
+bool query_take_store(struct fs *fs, struct node *n);
 int query_result(struct call *c, struct node *n, const char **ret_data, size_t *ret_len);
 /* Names of results that nobody has asked for lately are dropped, so that their memory comes back. Keeper thread only. */
 void query_retire(struct fs *fs);

@@ -46,17 +46,15 @@ static int try_short(void *ctx, const char *id, size_t len) {
 /* A short name: the ids that begin with its first part are tried. prefix becomes the id. */
 static int resolve_short(struct call *c, const struct view *v, const char *name, struct buf *prefix) {
     struct short_find f = {.name = name, .prefix = prefix};
-    struct buf after = BUF_INIT;
-    buf_add(&after, prefix->data, prefix->len - 1); /* every id with the prefix sorts behind this */
-    int r = view_scan(v, (const char *)after.data, after.len, try_short, &f, &c->err);
-    /* Ids between the shortened start and the prefix end the scan at once; go on from the last byte - 1. */
-    if (r >= 0 && !f.found && prefix->len) {
-        buf_clear(&after);
-        buf_add(&after, prefix->data, prefix->len);
+    struct buf after = BUF_INIT; /* below every id with the prefix, above every other one below it: no UTF-8 has 0xff */
+    buf_add(&after, prefix->data, prefix->len);
+    if (after.data[after.len - 1] == 0) {
+        after.len--;
+    } else {
         after.data[after.len - 1]--;
         buf_addc(&after, (char)0xff);
-        r = view_scan(v, (const char *)after.data, after.len, try_short, &f, &c->err);
     }
+    int r = view_scan(v, (const char *)after.data, after.len, try_short, &f, &c->err);
     if (r >= 0 && f.found) {
         buf_clear(prefix);
         buf_add(prefix, f.id.data, f.id.len);

@@ -27,21 +27,10 @@ static int scratch_stat(struct call *c, struct node *n) {
 
 static int scratch_open(struct call *c, struct handle *h) {
     struct scratch *s = node_scratch(h->node);
-    h->direct_io = true;
-    if (s->fd < 0 && handle_writes(h)) return call_fail(c, ERR_PERM, NULL, "'%s' has been taken in already", s->name);
-    if (s->fd < 0) {
-        pthread_mutex_lock(&h->node->place->lock);
-        buf_add(&h->owned, s->receipt.data, s->receipt.len);
-        pthread_mutex_unlock(&h->node->place->lock);
-        h->data = (const char *)h->owned.data;
-        h->len = h->owned.len;
-        return 0;
-    }
     if (h->flags & O_TRUNC) {
         if (ftruncate(s->fd, 0)) return err_sys(&c->err, errno, "cannot truncate '%s'", s->name);
         s->size = 0;
     }
-    h->direct_io = false; /* mmap and short reads work as on any file; the size is asked for every time */
     return 0;
 }
 
@@ -69,7 +58,6 @@ static int scratch_write(struct call *c, struct handle *h, const char *data, siz
 
 static int scratch_truncate(struct call *c, struct node *n, struct handle *h, uint64_t size) {
     struct scratch *s = node_scratch(n);
-    if (s->fd < 0) return 0;
     if (ftruncate(s->fd, (off_t)size)) return err_sys(&c->err, errno, "cannot truncate '%s'", s->name);
     s->size = size;
     return 0;

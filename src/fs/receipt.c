@@ -183,6 +183,22 @@ void receipt_text(const struct receipt *r, bool pretty, struct buf *b) {
     buf_adds(b, pretty ? "\n}\n" : "}\n");
 }
 
+void receipt_show(const struct receipt *r, struct scratch *s) {
+    buf_clear(&s->receipt);
+    receipt_text(r, false, &s->receipt);
+    s->size = MAX(s->size, s->receipt.len);
+    s->dropped = true;
+}
+
+void receipt_read(const struct scratch *s, uint64_t offset, size_t size, struct buf *out) {
+    if (!s->dropped || offset >= s->size) return;
+    size = (size_t)MIN(size, s->size - offset);
+    size_t text = s->receipt.len - 1, from = out->len; /* the newline goes to the very end */
+    memset(buf_grow(out, size), ' ', size);
+    if (offset < text) memcpy(out->data + from, s->receipt.data + offset, MIN(size, text - (size_t)offset));
+    if (offset + size == s->size) out->data[out->len - 1] = '\n';
+}
+
 struct aged {
     char *name;
     int64_t ms;
@@ -204,7 +220,7 @@ static void prune(const char *path) {
         VEC_GROW(files, n, cap);
         files[n++] = (struct aged){xstrdup(e->d_name), (int64_t)st.st_mtim.tv_sec * 1000};
     }
-    qsort(files, n, sizeof *files, by_age);
+    if (n) qsort(files, n, sizeof *files, by_age);
     int64_t oldest = clock_now_ms(&clock_system) - (int64_t)KEEP_DAYS * 86400000;
     for (size_t i = 0; i < n; i++) {
         if (files[i].ms < oldest || n - i > KEEP_FILES) unlinkat(dirfd(d), files[i].name, 0);

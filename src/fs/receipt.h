@@ -24,6 +24,11 @@ void receipt_note(struct receipt *r, uint64_t line, const char *text);
 /* Keeps a refused record. header: of a CSV file, or NULL. */
 int receipt_reject(struct fs *fs, struct place *p, struct receipt *r, const struct decode_record *rec,
                    const struct err *why, const char *header, size_t header_len, struct err *err);
+/* A dropped name reads as its receipt: padded with blanks to the size that was sent, so that sizes are exact. Shorter
+ * files are shown with the receipt's own size. */
+void receipt_show(const struct receipt *r, struct scratch *s);
+/* One read of it. The place's lock is held. */
+void receipt_read(const struct scratch *s, uint64_t offset, size_t size, struct buf *out);
 /* As one JSON object with a newline. */
 void receipt_text(const struct receipt *r, bool pretty, struct buf *out);
 /* Writes it to receipts/ (best effort: the data itself is already safe). For a target the counts start again. */

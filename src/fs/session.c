@@ -178,9 +178,7 @@ void session_close(struct call *c, struct session *s) {
     free(s);
 }
 
-void session_receipt(struct session *s, struct buf *out) { receipt_text(&s->receipt, true, out); }
-
-uint64_t session_bytes(const struct session *s) { return s->total_bytes; }
+void session_show(struct session *s, struct scratch *entry) { receipt_show(&s->receipt, entry); }
 
 enum ingest_op ingest_op_of_rejects(const char *name) {
     static const struct {
@@ -224,10 +222,9 @@ int ingest_file(struct call *c, struct node *dir, const char *name, int fd, enum
     if (!r) r = f;
     struct scratch *dropped = scratch_new(dir->place, "ingest", name);
     pthread_mutex_lock(&dir->place->lock);
-    dropped->dropped = true;
     dropped->size = s->total_bytes;
+    session_show(s, dropped);
     dropped->expires_ms = clock_mono_us(&clock_system) / 1000 + DROPPED_SHOWN_MS;
-    session_receipt(s, &dropped->receipt);
     pthread_mutex_unlock(&dir->place->lock);
     scratch_unref(dir->place, dropped);
     struct call quiet = {.fs = c->fs};

@@ -230,7 +230,10 @@ static void *remove_thread(void *arg) {
         void *lock;
         if (s->ops->lock(s, "r", &lock, &e)) return (void *)"lock";
         struct log_file *f;
-        if (s->ops->open(s, "r", SEG1, true, &f, &e)) return (void *)"two holders";
+        if (s->ops->open(s, "r", SEG1, true, &f, &e)) {
+            s->ops->unlock(s, lock);
+            return (void *)"two holders";
+        }
         f->ops->file_close(f);
         if (s->ops->remove(s, "r", SEG1, &e)) return (void *)"remove";
         s->ops->unlock(s, lock);

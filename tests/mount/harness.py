@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -113,6 +114,11 @@ def append(path, text):
 def name_of(text):
     """A query as a file name: what a user would have to encode."""
     return text.replace("%", "%25").replace("/", "%2F")
+
+
+def has_options(spec):
+    """Options begin at the last ? that a word and = follow; any other ? is the wildcard."""
+    return re.search(r"\?[a-z]+=", spec) is not None
 
 
 class Env:
@@ -324,7 +330,7 @@ class Mount:
             return f.read()
 
     def ids(self, name, spec):
-        separator = "&" if "?" in spec else "?"
+        separator = "&" if has_options(spec) else "?"
         return self.ask(name, f"{spec}{separator}format=ids").split()
 
     def status(self, name):

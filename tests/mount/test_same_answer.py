@@ -2,7 +2,7 @@
 import json
 import random
 
-from harness import Failure, equal, name_of, read
+from harness import Failure, equal, has_options, name_of, read
 
 SCHEMA = {"indexConfigs": {"title": {"type": "text", "analyzers": ["english"]}, "body": {"type": "text"},
                            "kind": {"type": "keyword"}, "n": {"type": "long"}, "x": {"type": "double"},
@@ -58,7 +58,7 @@ def ask_all(folder, live):
     for q in QUERIES:
         spec = f"*:*?near={live[3]}&field=v" if q == "near=" else q
         if "size=" not in spec:
-            spec += ("&" if "?" in spec else "?") + OPTIONS
+            spec += ("&" if has_options(spec) else "?") + OPTIONS
         try:
             answers[spec] = read(f"{folder}/query/{name_of(spec)}")
             whole = json.loads(read(f"{folder}/query/{name_of(spec + '&format=json')}"))

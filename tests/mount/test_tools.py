@@ -83,7 +83,8 @@ TABLE = [
      "10\n10\n"),
     ("cp document with another id", "cp c/docs/1.json c/docs/10.json", ("fails", "Invalid argument")),
     ("cp -r by value", "mkdir d && cp -r c/docs d/ && ls d/docs", ALL),
-    ("cp -r whole collection", "mkdir d && cp -r c/. d/ && ls d/docs && jq -r .indexConfigs.year.type d/schema.json",
+    ("cp -r whole snapshot", "mkdir c/snapshots/s d && cp -r c/snapshots/s/. d/ && ls d/docs && "
+     "jq -r .indexConfigs.year.type d/schema.json",
      ALL + "long\n"),
     ("cp from snapshot", "mkdir c/snapshots/s && rm c/docs/2.json && cp c/snapshots/s/docs/2.json c/docs/ && " + IDS, ALL),
     # mv
@@ -157,7 +158,7 @@ TABLE = [
     # editors
     ("sed -i document", "sed -i 's/white/seven/' c/docs/1.json && " + SEVEN + " && " + IDS, "1\n" + ALL),
     ("sed -i query file", "echo '{\"query\":\"whale\"}' > c/queries/q.json && sed -i 's/whale/garden/' c/queries/q.json "
-     "&& cat 'c/query/@q?format=ids'", "3\n"),
+     "&& jq -r .doc.id 'c/query/@q'", "3\n"),
     ("sed -n", "sed -n 1p 'c/query/whale?format=ids'", "1\n"),
     ("vim document", "vim -u NONE -es -c '%s/white/seven/' -c wq c/docs/1.json < /dev/null; " + SEVEN + "; " + IDS,
      "1\n" + ALL, "vim"),
@@ -175,7 +176,8 @@ TABLE = [
     ("python open", "python3 -c \"import json; print(json.load(open('c/docs/1.json'))['year'])\"", "1851\n"),
     ("python write", "python3 -c \"with open('c/ingest/upsert','a') as f: f.write(open('$T/more.jsonl').read())\"; "
      + SEVEN, "7\n"),
-    ("python bad write", "python3 -c \"open('c/ingest/upsert','w').write('{bad\\n')\" 2>&1 | grep -c 'Bad message'", "1\n"),
+    ("python bad write", "python3 -c \"with open('c/ingest/upsert','w') as f: f.write('{bad\\n')\" 2>&1 | "
+     "grep -c 'Bad message'", "1\n"),
     ("python shutil.copy in", "python3 -c \"import shutil; shutil.copy('$T/more.jsonl','c/ingest/')\"; " + SEVEN, "7\n"),
     ("python shutil.copytree", "python3 -c \"import shutil; shutil.copytree('c/docs','$T/out')\"; ls $T/out", ALL),
     ("python shutil.copyfile query", "python3 -c \"import shutil; shutil.copyfile('c/query/whale','$T/q')\"; "

@@ -9,10 +9,13 @@ static struct err err;
 static const char schema_json[] =
     "{\"dynamic\":true,\"indexConfigs\":{"
     "\"title\":{\"type\":\"text\",\"analyzers\":[\"english\"]},\"body\":{\"type\":\"text\"},"
-    "\"tag\":{\"type\":\"keyword\"},\"n\":{\"type\":\"long\"},\"d\":{\"type\":\"double\"},\"b\":{\"type\":\"boolean\"},"
+    "\"tag\":{\"type\":\"keyword\"},\"n\":{\"type\":\"long\"},\"d\":{\"type\":\"double\"},\"b\":{\"type\":"
+    "\"boolean\"},"
     "\"w\":{\"type\":\"datetime\"},\"my field\":{\"type\":\"keyword\"},"
-    "\"v\":{\"type\":\"vector\",\"dimensions\":2},\"dot\":{\"type\":\"vector\",\"dimensions\":3,\"similarity\":\"dot_product\"},"
-    "\"author\":{\"type\":\"object\",\"objectIndexConfigs\":{\"name\":{\"type\":\"keyword\"},\"born\":{\"type\":\"long\"},"
+    "\"v\":{\"type\":\"vector\",\"dimensions\":2},\"dot\":{\"type\":\"vector\",\"dimensions\":3,"
+    "\"similarity\":\"dot_product\"},"
+    "\"author\":{\"type\":\"object\",\"objectIndexConfigs\":{\"name\":{\"type\":\"keyword\"},\"born\":{"
+    "\"type\":\"long\"},"
     "\"none\":{\"type\":\"object\",\"objectIndexConfigs\":{}}}}}}";
 
 static inline struct schema *test_schema(const char *json) {
@@ -28,8 +31,10 @@ static inline const char *compiled(const struct query_request *q, const struct s
     buf_clear(&out);
     err_clear(&err);
     int r = query_compile(q, s, NULL, 0, &query, &err);
-    if (r) buf_printf(&out, "%u: %s", err.column, err.text);
-    else query_print(query->root, &out);
+    if (r)
+        buf_printf(&out, "%u: %s", err.column, err.text);
+    else
+        query_print(query->root, &out);
     if (r && r != -(int)err.code) buf_adds(&out, " (code differs)");
     query_free(query);
     return buf_str(&out);

@@ -1,5 +1,5 @@
-/* A model of a segment for tests: random documents, and a complete text dump of what a segment must say about them, made
- * without the code under test. dump_segment() makes the same text from a segment. */
+/* A model of a segment for tests: random documents, and a complete text dump of what a segment must say about
+ * them, made without the code under test. dump_segment() makes the same text from a segment. */
 #pragma once
 #include "index/analyzer.h"
 #include "index/segment.h"
@@ -33,7 +33,9 @@ struct model_doc {
 };
 
 static uint64_t model_state = 1;
-__attribute__((unused)) static void model_seed(uint64_t seed) { model_state = seed * 0x9e3779b97f4a7c15ull + 1; }
+__attribute__((unused)) static void model_seed(uint64_t seed) {
+    model_state = seed * 0x9e3779b97f4a7c15ull + 1;
+}
 static uint32_t model_random(uint32_t n) {
     model_state ^= model_state << 13;
     model_state ^= model_state >> 7;
@@ -42,9 +44,11 @@ static uint32_t model_random(uint32_t n) {
 }
 
 static char *model_text(unsigned n_words) {
-    static const char *const words[] = {"whale",  "whales", "sea",    "the", "running", "Runner's", "caf\u00e9",
-                                        "Ahab",   "ship",   "and",    "of",  "a1",      "\u9be8",    "na\u00efve",
-                                        "oceans", "ocean",  "hunted", "in",  "1851",    "\u0442\u0435\u0441\u0442"};
+    static const char *const words[] = {"whale",   "whales",     "sea",       "the",
+                                        "running", "Runner's",   "caf\u00e9", "Ahab",
+                                        "ship",    "and",        "of",        "a1",
+                                        "\u9be8",  "na\u00efve", "oceans",    "ocean",
+                                        "hunted",  "in",         "1851",      "\u0442\u0435\u0441\u0442"};
     struct buf b = BUF_INIT;
     for (unsigned i = 0; i < n_words; i++) {
         if (i) buf_addc(&b, model_random(9) ? ' ' : ',');
@@ -58,23 +62,29 @@ static char *model_text(unsigned n_words) {
 static char *model_keyword(void) {
     struct buf b = BUF_INIT;
     unsigned kind = model_random(12);
-    if (kind == 0) buf_adds(&b, "");
-    else if (kind == 1) buf_printf(&b, "\u00fc\u4e2d %u", model_random(50));
+    if (kind == 0)
+        buf_adds(&b, "");
+    else if (kind == 1)
+        buf_printf(&b, "\u00fc\u4e2d %u", model_random(50));
     else if (kind == 2) {
         for (unsigned i = 0; i < 300; i++) buf_adds(&b, "long ");
         buf_printf(&b, "%u", model_random(9));
-    } else buf_printf(&b, "tag-%u", model_random(1 + model_random(400)));
+    } else
+        buf_printf(&b, "tag-%u", model_random(1 + model_random(400)));
     buf_str(&b);
     return (char *)buf_detach(&b, NULL);
 }
 
-static int model_count(void) { return model_random(3) ? 1 : (int)model_random(MODEL_VALUES + 1); }
+static int model_count(void) {
+    return model_random(3) ? 1 : (int)model_random(MODEL_VALUES + 1);
+}
 
 static void model_strings(struct buf *b, const char *key, char **values, int n) {
     if (!n && model_random(2)) return;
     buf_printf(b, ",\"%s\":", key);
     if (!n) buf_adds(b, model_random(2) ? "null" : "[]");
-    if (n == 1 && model_random(2)) buf_add_json_string(b, values[0], strlen(values[0]));
+    if (n == 1 && model_random(2))
+        buf_add_json_string(b, values[0], strlen(values[0]));
     else if (n) {
         for (int i = 0; i < n; i++) {
             buf_addc(b, i ? ',' : '[');
@@ -93,7 +103,8 @@ static void model_render(struct model_doc *d) {
     model_strings(&b, "tag", d->tag, d->n_tag);
     if (d->n_year == 1) buf_printf(&b, ", \"year\" : %lld", (long long)d->year[0]);
     for (int i = 0; d->n_year > 1 && i < d->n_year; i++)
-        buf_printf(&b, "%s%lld%s", i ? "," : ",\"year\":[", (long long)d->year[i], i + 1 == d->n_year ? "]" : "");
+        buf_printf(&b, "%s%lld%s", i ? "," : ",\"year\":[", (long long)d->year[i],
+                   i + 1 == d->n_year ? "]" : "");
     model_strings(&b, "title", d->title, d->n_title);
     if (d->has_price) buf_printf(&b, ",\"price\":%.17g", d->price);
     if (d->has_ok) buf_printf(&b, ",\"ok\":%s", d->ok ? "true" : "\"false\"");
@@ -120,7 +131,8 @@ static void model_doc_make(struct model_doc *d, const char *id, uint64_t seq) {
     d->seq = seq;
     d->time_ms = 1700000000000 + (int64_t)seq * 10 + model_random(10);
     d->n_title = model_count();
-    for (int i = 0; i < d->n_title; i++) d->title[i] = model_text(model_random(500) ? model_random(12) : 6000);
+    for (int i = 0; i < d->n_title; i++)
+        d->title[i] = model_text(model_random(500) ? model_random(12) : 6000);
     d->n_bio = model_random(2) ? 0 : model_count();
     for (int i = 0; i < d->n_bio; i++) d->bio[i] = model_text(model_random(5));
     d->n_tag = model_count();
@@ -185,7 +197,8 @@ struct model_field {
     uint64_t ttf;
 };
 
-static void model_add(struct model_field *f, const char *term, size_t len, uint32_t docno, uint32_t position) {
+static void model_add(struct model_field *f, const char *term, size_t len, uint32_t docno,
+                      uint32_t position) {
     VEC_GROW(f->postings, f->n, f->cap);
     f->postings[f->n++] = (struct model_posting){arena_strndup(&f->arena, term, len), len, docno, position};
     if (!f->lengths[docno]++) f->n_docs++;
@@ -207,7 +220,9 @@ static void dump_terms(struct model_field *f, bool text, struct buf *out) {
         const struct model_posting *t = &f->postings[i];
         buf_printf(out, " term '%.*s':", (int)t->len, t->term);
         size_t end = i;
-        for (; end < f->n && f->postings[end].len == t->len && !memcmp(f->postings[end].term, t->term, t->len); end++) {
+        for (;
+             end < f->n && f->postings[end].len == t->len && !memcmp(f->postings[end].term, t->term, t->len);
+             end++) {
             const struct model_posting *p = &f->postings[end];
             if (end == i || p->docno != p[-1].docno) buf_printf(out, " %u", p->docno);
             if (text) buf_printf(out, "@%u", p->position);
@@ -248,7 +263,8 @@ static void model_dump_text(const struct model_doc *const *docs, size_t n, const
     free(f.lengths);
 }
 
-static void model_dump_keyword(const struct model_doc *const *docs, size_t n, const char *path, struct buf *out) {
+static void model_dump_keyword(const struct model_doc *const *docs, size_t n, const char *path,
+                               struct buf *out) {
     struct model_field f = {.lengths = xcalloc(n, sizeof *f.lengths)};
     for (size_t d = 0; d < n; d++) {
         const struct model_doc *m = docs[d];
@@ -277,13 +293,17 @@ static int model_numbers(const struct model_doc *d, const char *path, int64_t *o
         memcpy(out, d->year, sizeof d->year);
         qsort(out, (size_t)d->n_year, sizeof *out, model_i64_order);
         return d->n_year;
-    case 'p': return *out = double_to_sortable(d->price), d->has_price;
-    case 'o': return *out = d->ok, d->has_ok;
-    default: return *out = d->when, d->has_when;
+    case 'p':
+        return *out = double_to_sortable(d->price), d->has_price;
+    case 'o':
+        return *out = d->ok, d->has_ok;
+    default:
+        return *out = d->when, d->has_when;
     }
 }
 
-static void model_dump_number(const struct model_doc *const *docs, size_t n, const char *path, struct buf *out) {
+static void model_dump_number(const struct model_doc *const *docs, size_t n, const char *path,
+                              struct buf *out) {
     int64_t v[MODEL_VALUES];
     uint32_t n_docs = 0;
     for (size_t d = 0; d < n; d++) n_docs += model_numbers(docs[d], path, v) > 0;
@@ -294,7 +314,8 @@ static void model_dump_number(const struct model_doc *const *docs, size_t n, con
     buf_addc(out, '\n');
 }
 
-static void model_dump(const struct model_doc *const *docs, size_t n, struct buf *out) {
+__attribute__((unused)) static void model_dump(const struct model_doc *const *docs, size_t n,
+                                               struct buf *out) {
     uint64_t sum = 0;
     for (size_t d = 0; d < n; d++) {
         const struct model_doc *m = docs[d];
@@ -323,8 +344,8 @@ static void model_dump(const struct model_doc *const *docs, size_t n, struct buf
 
 /* ---- the segment's dump: 0 or an error ---- */
 
-static int dump_postings(const struct segment_field *f, const struct term_info *info, bool text, struct buf *out,
-                         struct err *err) {
+static int dump_postings(const struct segment_field *f, const struct term_info *info, bool text,
+                         struct buf *out, struct err *err) {
     struct postings p;
     uint32_t df = 0;
     uint64_t ttf = 0;
@@ -340,7 +361,8 @@ static int dump_postings(const struct segment_field *f, const struct term_info *
         ttf += freq;
     }
     postings_close(&p);
-    if (df != info->df || (text && ttf != info->ttf)) buf_printf(out, " WRONG df %u ttf %llu", info->df, (unsigned long long)info->ttf);
+    if (df != info->df || (text && ttf != info->ttf))
+        buf_printf(out, " WRONG df %u ttf %llu", info->df, (unsigned long long)info->ttf);
     buf_addc(out, '\n');
     return 0;
 }
@@ -364,14 +386,16 @@ static int dump_exists(const struct segment_field *f, uint32_t d, bool *ret, str
     return r;
 }
 
-static int dump_text(const struct segment *s, const char *path, enum analyzer a, struct buf *out, struct err *err) {
+static int dump_text(const struct segment *s, const char *path, enum analyzer a, struct buf *out,
+                     struct err *err) {
     const struct segment_field *f = segment_field(s, path, strlen(path), FIELD_TEXT, a);
     struct field_stats stats;
     const uint8_t *norms;
     bool exists;
     segment_field_stats(f, &stats);
     int r = text_norms(f, &norms, err);
-    buf_printf(out, "text %s/%d docs=%u ttf=%llu norms=", path, (int)a, stats.n_docs, (unsigned long long)stats.sum_ttf);
+    buf_printf(out, "text %s/%d docs=%u ttf=%llu norms=", path, (int)a, stats.n_docs,
+               (unsigned long long)stats.sum_ttf);
     for (uint32_t d = 0; !r && d < segment_n_docs(s); d++) {
         r = dump_exists(f, d, &exists, err);
         if (exists != (norms[d] != 0)) buf_adds(out, "WRONG ");
@@ -500,14 +524,14 @@ __attribute__((unused)) static bool same_dump(struct buf *want, struct buf *have
 
 /* ---- making segments ---- */
 
-static int model_write(struct schema *schema, const struct model_doc *const *docs, size_t n, struct blob_writer *out,
-                       uint64_t *size, uint32_t *checksum, struct err *err) {
+static int model_write(struct schema *schema, const struct model_doc *const *docs, size_t n,
+                       struct blob_writer *out, uint64_t *size, uint32_t *checksum, struct err *err) {
     struct segment_writer *w = segment_writer_new(schema, out);
     struct segment_summary summary;
     int r = 0;
     for (size_t i = 0; !r && i < n; i++)
-        r = segment_writer_add(w, docs[i]->id, strlen(docs[i]->id), docs[i]->seq, docs[i]->time_ms, docs[i]->raw,
-                               docs[i]->raw_len, err);
+        r = segment_writer_add(w, docs[i]->id, strlen(docs[i]->id), docs[i]->seq, docs[i]->time_ms,
+                               docs[i]->raw, docs[i]->raw_len, err);
     if (!r) r = segment_writer_finish(w, &summary, size, checksum, err);
     segment_writer_free(w);
     return r;
@@ -521,8 +545,8 @@ static int model_open_memory(struct blob_writer *out, struct segment **ret, stru
     return r ? r : segment_open(blob, ret, err);
 }
 
-__attribute__((unused)) static int model_segment(struct schema *schema, const struct model_doc *const *docs, size_t n,
-                                                 struct segment **ret, struct err *err) {
+__attribute__((unused)) static int model_segment(struct schema *schema, const struct model_doc *const *docs,
+                                                 size_t n, struct segment **ret, struct err *err) {
     struct blob_writer out;
     uint64_t size;
     uint32_t checksum;
@@ -533,7 +557,8 @@ __attribute__((unused)) static int model_segment(struct schema *schema, const st
     return r;
 }
 
-__attribute__((unused)) static const struct model_doc **model_pointers(const struct model_doc *docs, size_t n) {
+__attribute__((unused)) static const struct model_doc **model_pointers(const struct model_doc *docs,
+                                                                       size_t n) {
     const struct model_doc **p = xcalloc(n, sizeof *p);
     for (size_t i = 0; i < n; i++) p[i] = &docs[i];
     return p;

@@ -1,4 +1,5 @@
-/* Analysis: tokens against ICU's word breaker and the stemmer of libstemmer on random text, and fixed cases. */
+/* Analysis: tokens against ICU's word breaker and the stemmer of libstemmer on random text, and fixed cases.
+ */
 #include "index/analyzer.h"
 #include "index/analyzer_internal.h"
 #include "test.h"
@@ -30,11 +31,11 @@ static const char *tokens_of(enum analyzer kind, const char *text) {
     analyzer_free(a);
     return buf_str(&out);
 }
-#define IS(kind, text, expected)                                                                                     \
-    do {                                                                                                             \
-        const char *is_got = tokens_of(ANALYZER_##kind, text);                                                       \
-        if (strcmp(is_got, expected)) fprintf(stderr, "got: %s\n", is_got);                                          \
-        CHECK(!strcmp(is_got, expected));                                                                            \
+#define IS(kind, text, expected)                                                                             \
+    do {                                                                                                     \
+        const char *is_got = tokens_of(ANALYZER_##kind, text);                                               \
+        if (strcmp(is_got, expected)) fprintf(stderr, "got: %s\n", is_got);                                  \
+        CHECK(!strcmp(is_got, expected));                                                                    \
     } while (0)
 
 TEST(standard) {
@@ -42,12 +43,14 @@ TEST(standard) {
     IS(STANDARD, " ,.;:!?'\" \t\n_ __", "");
     IS(STANDARD, "The QUICK brown-fox", "the@0 quick@1 brown@2 fox@3");
     IS(STANDARD, "can't O'Neil's 'quoted' dogs'", "can't@0 o'neil's@1 quoted@2 dogs@3");
-    IS(STANDARD, "3.14 1,000.5 1. .5 a.b a. a..b 1a a1 x.1 1.x", "3.14@0 1,000.5@1 1@2 5@3 a.b@4 a@5 a@6 b@7 1a@8 "
-                                                                   "a1@9 x@10 1@11 1@12 x@13");
+    IS(STANDARD, "3.14 1,000.5 1. .5 a.b a. a..b 1a a1 x.1 1.x",
+       "3.14@0 1,000.5@1 1@2 5@3 a.b@4 a@5 a@6 b@7 1a@8 "
+       "a1@9 x@10 1@11 1@12 x@13");
     IS(STANDARD, "snake_case _a b_ _1_", "snake_case@0 _a@1 b_@2 _1_@3");
     IS(STANDARD, "user@example.com a:b 12:30", "user@0 example.com@1 a:b@2 12@3 30@4");
-    IS(STANDARD, "na\u00efve \u00c9COLE \u00c0\u00c9 e\u0301a STRA\u00dfE", "na\u00efve@0 \u00e9cole@1 \u00e0\u00e9@2 "
-                                                                           "e\u0301a@3 stra\u00dfe@4");
+    IS(STANDARD, "na\u00efve \u00c9COLE \u00c0\u00c9 e\u0301a STRA\u00dfE",
+       "na\u00efve@0 \u00e9cole@1 \u00e0\u00e9@2 "
+       "e\u0301a@3 stra\u00dfe@4");
     IS(STANDARD, "a\u2019b \u0391\u03a3", "a\u2019b@0 \u03b1\u03c3@1");
     IS(STANDARD, "\u0130I", "ii@0");
 }
@@ -56,10 +59,12 @@ TEST(standard_scripts) {
     IS(STANDARD, "\u4eca\u65e5\u306f", "\u4eca@0 \u65e5@1 \u306f@2");
     IS(STANDARD, "\u30ab\u30bf\u30ab\u30ca abc", "\u30ab\u30bf\u30ab\u30ca@0 abc@1");
     IS(STANDARD, "\ud55c\uad6d\uc5b4 \ud14d\uc2a4\ud2b8", "\ud55c\uad6d\uc5b4@0 \ud14d\uc2a4\ud2b8@1");
-    IS(STANDARD, "\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22 x", "\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22@0 x@1");
+    IS(STANDARD, "\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22 x",
+       "\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22@0 x@1");
     IS(STANDARD, "\uff11\uff12\u3000\uff21", "\uff11\uff12@0 \uff41@1");
     IS(STANDARD, "\U00020000\U00020001", "\U00020000@0 \U00020001@1");
-    IS(STANDARD, "a \U0001f600 \U0001f1e9\U0001f1ea\U0001f1eb \u00a9", "a@0 \U0001f600@1 \U0001f1e9\U0001f1ea@2");
+    IS(STANDARD, "a \U0001f600 \U0001f1e9\U0001f1ea\U0001f1eb \u00a9",
+       "a@0 \U0001f600@1 \U0001f1e9\U0001f1ea@2");
     IS(STANDARD, "\u05d0\u05d1'c \u05d0\" \u05d0\"\u05d1", "\u05d0\u05d1'c@0 \u05d0@1 \u05d0\"\u05d1@2");
 }
 
@@ -79,12 +84,14 @@ TEST(english) {
     IS(ENGLISH, "The dogs were running to the houses", "dog@1 were@2 run@3 hous@6");
     IS(ENGLISH, "John's JOHN'S john\u2019s john\uff07s s 's", "john@0 john@1 john@2 john@3 s@4 s@5");
     IS(ENGLISH, "possibly apologies relational hopping us", "possibl@0 apolog@1 relat@2 hop@3 us@4");
-    IS(ENGLISH, "a an and are as at be but by for if in into is it no not of on or such that the their then there "
-                "these they this to was will with x",
+    IS(ENGLISH,
+       "a an and are as at be but by for if in into is it no not of on or such that the their then there "
+       "these they this to was will with x",
        "x@33");
     IS(ENGLISH, "trekked possible happily", "trek@0 possibl@1 happili@2");
-    IS(ENGLISH, "y yes sky skies eying caresses ponies agreed feed", "y@0 ye@1 sky@2 ski@3 ei@4 caress@5 poni@6 "
-                                                                     "agre@7 feed@8");
+    IS(ENGLISH, "y yes sky skies eying caresses ponies agreed feed",
+       "y@0 ye@1 sky@2 ski@3 ei@4 caress@5 poni@6 "
+       "agre@7 feed@8");
 }
 
 TEST(kinds_that_are_missing) {
@@ -131,7 +138,9 @@ TEST(ill_formed_input_is_survived) {
     for (int round = 0; round < 20000; round++) {
         size_t len = next_random(40);
         char *text = malloc(len);
-        for (size_t i = 0; i < len; i++) text[i] = (char)(next_random(3) ? "aZ1_.'\xe2\x80\x99s "[next_random(11)] : (int)next_random(256));
+        for (size_t i = 0; i < len; i++)
+            text[i] =
+                (char)(next_random(3) ? "aZ1_.'\xe2\x80\x99s "[next_random(11)] : (int)next_random(256));
         CHECK_OK(analyze(a, text, len, &t, &n, &err));
         for (size_t i = 0; i < n; i++) CHECK(t[i].end <= len && t[i].start < t[i].end);
         free(text);
@@ -141,8 +150,8 @@ TEST(ill_formed_input_is_survived) {
 
 /* ---- against ICU ---- */
 
-/* ICU leaves some characters to dictionaries or to emoji rules, parts Hangul from other letters, and tailors : and @
- * in its root rules; the analyzer does with them what UAX #29 and Lucene do. */
+/* ICU leaves some characters to dictionaries or to emoji rules, parts Hangul from other letters, and tailors
+ * : and @ in its root rules; the analyzer does with them what UAX #29 and Lucene do. */
 static bool comparable(UChar32 c) {
     UErrorCode status = U_ZERO_ERROR;
     UScriptCode script = uscript_getScript(c, &status);
@@ -159,16 +168,27 @@ static bool comparable(UChar32 c) {
 }
 
 static UChar32 random_char(uint32_t flavour) {
-    static const UChar32 mids[] = {'.', ',', ';', '\'', '"', '_', 0xb7, 0x2019, 0x2018, 0x2024, 0x387, 0x66c, 0x203f,
-                                   0x300, 0x200d, 0xad, 0x5d0, 0x5d1, ' ', '\n', '\r', 0x85, 0x3000, 0x1f3fb, 0xfe0f};
+    static const UChar32 mids[] = {'.',    ',',   ';',   '\'',   '"',    '_',     0xb7,  0x2019, 0x2018,
+                                   0x2024, 0x387, 0x66c, 0x203f, 0x300,  0x200d,  0xad,  0x5d0,  0x5d1,
+                                   ' ',    '\n',  '\r',  0x85,   0x3000, 0x1f3fb, 0xfe0f};
     UChar32 c;
     do {
         switch (next_random(flavour)) {
-        case 0: c = (UChar32)next_random(128); break;
-        case 1: c = "aB9_.' "[next_random(7)]; break;
-        case 2: c = mids[next_random(ARRAY_SIZE(mids))]; break;
-        case 3: c = (UChar32)next_random(0x3000); break;
-        default: c = (UChar32)next_random(0x20000); break;
+        case 0:
+            c = (UChar32)next_random(128);
+            break;
+        case 1:
+            c = "aB9_.' "[next_random(7)];
+            break;
+        case 2:
+            c = mids[next_random(ARRAY_SIZE(mids))];
+            break;
+        case 3:
+            c = (UChar32)next_random(0x3000);
+            break;
+        default:
+            c = (UChar32)next_random(0x20000);
+            break;
         }
     } while (!comparable(c));
     return c;
@@ -241,9 +261,10 @@ TEST(words_are_those_of_icu) {
 /* ---- against libstemmer ---- */
 
 static size_t random_word(char *word) {
-    static const char *const parts[] = {"ation", "ational", "izer", "ful",  "ness", "ing",   "ed",   "eed",  "sses", "ies",
-                                        "s",     "ly",      "al",   "ence", "ance", "ement", "ment", "ent",  "ion",  "ate",
-                                        "iti",   "ous",     "ive",  "ize",  "y",    "e",     "ll",   "able", "tt",   "icate"};
+    static const char *const parts[] = {"ation", "ational", "izer", "ful",  "ness", "ing",  "ed",   "eed",
+                                        "sses",  "ies",     "s",    "ly",   "al",   "ence", "ance", "ement",
+                                        "ment",  "ent",     "ion",  "ate",  "iti",  "ous",  "ive",  "ize",
+                                        "y",     "e",       "ll",   "able", "tt",   "icate"};
     size_t len = 0;
     for (uint32_t n = 1 + next_random(6); n; n--) word[len++] = "abcdeilnorstuvwxyz"[next_random(18)];
     for (uint32_t n = next_random(3); n; n--) {
@@ -254,8 +275,8 @@ static size_t random_word(char *word) {
     return len;
 }
 
-/* Lucene's stemmer has "bli" and "logi" where the published algorithm has "abli", and undoubles every consonant before
- * -ed and -ing; Snowball knows a list of them. Those cases are in TEST(english). */
+/* Lucene's stemmer has "bli" and "logi" where the published algorithm has "abli", and undoubles every
+ * consonant before -ed and -ing; Snowball knows a list of them. Those cases are in TEST(english). */
 static bool same_in_both(const char *word, size_t len) {
     char z[64];
     memcpy(z, word, len);

@@ -8,7 +8,9 @@
 #include "tests/unit/test.h"
 #include "util/codec.h"
 
-static uint8_t pattern(uint64_t i) { return (uint8_t)(i * 2654435761u >> 13 ^ i >> 16); }
+static uint8_t pattern(uint64_t i) {
+    return (uint8_t)(i * 2654435761u >> 13 ^ i >> 16);
+}
 
 static void write_pattern(struct blob_writer *w, uint64_t payload) {
     uint8_t piece[10007];
@@ -26,8 +28,13 @@ static bool is_pattern(const uint8_t *p, uint64_t from, uint64_t len) {
     return true;
 }
 
-static const uint64_t sizes[] = {0,         1,         BLOB_PAGE - BLOB_HEADER_SIZE - 1, BLOB_PAGE - BLOB_HEADER_SIZE,
-                                 BLOB_PAGE, 5 * BLOB_PAGE + 3, 40 * BLOB_PAGE - BLOB_HEADER_SIZE};
+static const uint64_t sizes[] = {0,
+                                 1,
+                                 BLOB_PAGE - BLOB_HEADER_SIZE - 1,
+                                 BLOB_PAGE - BLOB_HEADER_SIZE,
+                                 BLOB_PAGE,
+                                 5 * BLOB_PAGE + 3,
+                                 40 * BLOB_PAGE - BLOB_HEADER_SIZE};
 
 TEST(memory_round_trip) {
     struct err err = ERR_INIT;
@@ -86,8 +93,12 @@ TEST(memory_damage) {
 
 static char dir[64];
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
-static void remove_dir(void) { nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS); }
+static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
+    return remove(path);
+}
+static void remove_dir(void) {
+    nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
 
 static int open_store(bool remote, struct object_store **ret, struct err *err) {
     snprintf(dir, sizeof dir, "/tmp/test_blob.XXXXXX");
@@ -114,9 +125,11 @@ static void check_store(bool remote) {
         make_object(sizes[i], &data, &size, &checksum);
         CHECK_OK(object_put(store, key, data, size, PUT_ALWAYS, NULL, &info, &err));
         free(data);
-        CHECK(blob_open(store, key, info.version, BLOB_KIND_DELETES, size, checksum ^ 1, &b, &err) == -ERR_CORRUPT);
+        CHECK(blob_open(store, key, info.version, BLOB_KIND_DELETES, size, checksum ^ 1, &b, &err) ==
+              -ERR_CORRUPT);
         CHECK(strstr(err.text, key) && strstr(err.text, info.version));
-        CHECK(blob_open(store, key, info.version, BLOB_KIND_DELETES, size + 1, checksum, &b, &err) == -ERR_CORRUPT);
+        CHECK(blob_open(store, key, info.version, BLOB_KIND_DELETES, size + 1, checksum, &b, &err) ==
+              -ERR_CORRUPT);
         CHECK(blob_open(store, key, info.version, BLOB_KIND_ROOT, size, checksum, &b, &err) == -ERR_CORRUPT);
         CHECK(blob_open(store, "data/none", NULL, BLOB_KIND_ROOT, 0, 0, &b, &err) == -ERR_NOT_FOUND);
         CHECK_OK(blob_open(store, key, NULL, BLOB_KIND_DELETES, 0, 0, &b, &err)); /* nothing known */
@@ -135,8 +148,12 @@ static void check_store(bool remote) {
     remove_dir();
 }
 
-TEST(mapped) { check_store(false); }
-TEST(fetched) { check_store(true); }
+TEST(mapped) {
+    check_store(false);
+}
+TEST(fetched) {
+    check_store(true);
+}
 
 TEST(staging_file_equals_memory) {
     struct err err = ERR_INIT;
@@ -195,7 +212,8 @@ TEST(requests) {
     CHECK_OK(blob_need(b, 10 * BLOB_PAGE, 10, &p, &err));
     object_store_counts(store, &n1);
     CHECK(n1.gets - n0.gets == 2);
-    CHECK_OK(blob_need(b, 8 * BLOB_PAGE, 20 * BLOB_PAGE, &p, &err)); /* the page in the middle is there already */
+    CHECK_OK(
+        blob_need(b, 8 * BLOB_PAGE, 20 * BLOB_PAGE, &p, &err)); /* the page in the middle is there already */
     CHECK(is_pattern(p, 8 * BLOB_PAGE - BLOB_HEADER_SIZE, 20 * BLOB_PAGE));
     object_store_counts(store, &n1);
     CHECK(n1.gets - n0.gets == 3);
@@ -231,7 +249,8 @@ TEST(damaged_page) {
         blob_close(b);
         /* shorter than the reference says */
         CHECK_OK(object_put(store, "data/y", data, size - 5000, PUT_ALWAYS, NULL, &info, &err));
-        CHECK(blob_open(store, "data/y", info.version, BLOB_KIND_DELETES, size, checksum, &b, &err) == -ERR_CORRUPT);
+        CHECK(blob_open(store, "data/y", info.version, BLOB_KIND_DELETES, size, checksum, &b, &err) ==
+              -ERR_CORRUPT);
         CHECK_OK(object_put(store, "data/z", data, 0, PUT_ALWAYS, NULL, &info, &err));
         CHECK(blob_open(store, "data/z", info.version, BLOB_KIND_DELETES, 0, 0, &b, &err) == -ERR_CORRUPT);
         free(data);

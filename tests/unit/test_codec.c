@@ -120,12 +120,11 @@ TEST(hash_spreads) {
 
 /* The values are part of the format (assignment of shards, dictionaries): they never change. */
 TEST(hash_is_stable) {
-    uint64_t a = hash64("ldbfs", 5, 0);
-    for (int i = 0; i < 3; i++) CHECK(hash64("ldbfs", 5, 0) == a);
+    CHECK(hash64("ldbfs", 5, 0) == 0x9acd99936fc0c8f1ull);
     char shifted[32];
     for (size_t at = 0; at < 8; at++) {
         memcpy(shifted + at, "a text of 23 characters", 23);
-        CHECK(hash64(shifted + at, 23, 3) == hash64("a text of 23 characters", 23, 3));
+        CHECK(hash64(shifted + at, 23, 3) == 0xc03f510cc82a13d8ull);
     }
 }
 

@@ -1,4 +1,5 @@
-/* Deletes: statistics minus corrections are those of the remaining documents, for every term; clones; the object. */
+/* Deletes: statistics minus corrections are those of the remaining documents, for every term; clones; the
+ * object. */
 #include "util/clock.h"
 #include "tests/unit/segment_model.h"
 
@@ -9,8 +10,8 @@ static struct schema *model_schema_new(void) {
 }
 
 /* Of one index: a segment with deletes against a segment of the remaining documents. */
-static bool same_statistics(const struct segment_field *f, const struct deletes *d, const struct segment_field *live,
-                            struct err *err) {
+static bool same_statistics(const struct segment_field *f, const struct deletes *d,
+                            const struct segment_field *live, struct err *err) {
     struct field_stats all, dead, want;
     struct term_iter it;
     struct term_info info;
@@ -73,7 +74,8 @@ static void fixture_release(struct fixture *x) {
     schema_unref(x->schema);
 }
 
-static int live_segment(const struct fixture *x, const struct deletes *d, struct segment **ret, struct err *err) {
+static int live_segment(const struct fixture *x, const struct deletes *d, struct segment **ret,
+                        struct err *err) {
     const struct model_doc **p = xcalloc(x->n, sizeof *p);
     size_t n = 0;
     for (size_t i = 0; i < x->n; i++)
@@ -197,7 +199,8 @@ TEST(wrong_segment_and_damage) {
         uint8_t *copy = memcpy(xmalloc(size), out.mem.data, size);
         struct blob *blob;
         uint64_t end = size - BLOB_TRAILER_SIZE - 4;
-        copy[BLOB_HEADER_SIZE + model_random((uint32_t)(end - BLOB_HEADER_SIZE))] ^= (uint8_t)(1 + model_random(255));
+        copy[BLOB_HEADER_SIZE + model_random((uint32_t)(end - BLOB_HEADER_SIZE))] ^=
+            (uint8_t)(1 + model_random(255));
         put_u32(copy + end, crc32c(0, copy, end));
         put_u32(copy + size - 4, crc32c(0, copy + end, size - 4 - end));
         CHECK_OK(blob_open_memory(copy, size, BLOB_KIND_DELETES, &blob, &err));

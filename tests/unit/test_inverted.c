@@ -1,4 +1,5 @@
-/* Inverted indexes against a trivial model: lookup, iteration, postings, positions, impacts, merging, damage. */
+/* Inverted indexes against a trivial model: lookup, iteration, postings, positions, impacts, merging, damage.
+ */
 #include "index/inverted.h"
 #include "test.h"
 
@@ -30,8 +31,8 @@ struct model {
 };
 /* One document is a run of tokens: what is put into the writer and into the model. */
 struct corpus {
-    uint32_t *tokens;    /* term numbers */
-    uint32_t *starts;    /* n_docs + 1 */
+    uint32_t *tokens; /* term numbers */
+    uint32_t *starts; /* n_docs + 1 */
     uint32_t n_docs, n_terms;
     char **texts;
     uint32_t *lens;
@@ -101,10 +102,14 @@ static void corpus_words(struct corpus *c) {
     c->lens = xcalloc(c->n_terms, sizeof *c->lens);
     for (uint32_t i = 0; i < c->n_terms; i++) {
         struct buf b = BUF_INIT;
-        if (i == 0) buf_adds(&b, "exact");
-        else if (i % 7 == 0) buf_printf(&b, "commonprefix-that-is-long/%08u", i);
-        else if (i % 41 == 0) for (uint32_t k = 0; k < 300 + i % 100; k++) buf_addc(&b, (char)('a' + i % 26));
-        else buf_printf(&b, "%c%u", 'a' + (int)(i % 26), i);
+        if (i == 0)
+            buf_adds(&b, "exact");
+        else if (i % 7 == 0)
+            buf_printf(&b, "commonprefix-that-is-long/%08u", i);
+        else if (i % 41 == 0)
+            for (uint32_t k = 0; k < 300 + i % 100; k++) buf_addc(&b, (char)('a' + i % 26));
+        else
+            buf_printf(&b, "%c%u", 'a' + (int)(i % 26), i);
         if (i % 41 == 0 || i % 13 == 0) buf_printf(&b, "%u", i);
         if (i == 8) buf_clear(&b); /* the empty term */
         if (i == 9) {
@@ -164,7 +169,8 @@ struct index {
 };
 
 /* Puts payload bytes into an object and opens it. */
-static int index_wrap(struct index *x, const struct inverted_region *region, uint32_t n_docs, struct err *err) {
+static int index_wrap(struct index *x, const struct inverted_region *region, uint32_t n_docs,
+                      struct err *err) {
     struct blob_writer out;
     uint64_t size;
     uint32_t checksum;
@@ -179,8 +185,8 @@ static int index_wrap(struct index *x, const struct inverted_region *region, uin
     return blob_open_memory(data, len, BLOB_KIND_SEGMENT, &x->inv.blob, err);
 }
 
-static int index_take(struct index *x, struct blob_writer *out, const struct inverted_region *region, uint32_t n_docs,
-                      struct err *err) {
+static int index_take(struct index *x, struct blob_writer *out, const struct inverted_region *region,
+                      uint32_t n_docs, struct err *err) {
     uint64_t payload = blob_writer_off(out) - BLOB_HEADER_SIZE, size;
     uint32_t checksum;
     int r = blob_writer_finish(out, &size, &checksum, err);
@@ -197,8 +203,8 @@ static void index_free(struct index *x) {
 }
 
 /* Indexes the documents with map[doc] != DOCNO_NONE under those numbers. norms and model may be NULL. */
-static int index_build(struct index *x, const struct corpus *c, const uint32_t *map, struct model *m, bool freqs,
-                       bool positions, struct err *err) {
+static int index_build(struct index *x, const struct corpus *c, const uint32_t *map, struct model *m,
+                       bool freqs, bool positions, struct err *err) {
     struct inverted_writer *w = inverted_writer_new(freqs, positions);
     uint8_t *norms = xcalloc(c->n_docs + 1, 1);
     uint32_t n_docs = 0;
@@ -257,7 +263,8 @@ static bool bounds(const struct model *m, const struct model_term *t, uint32_t f
     for (; from < t->n && t->postings[from].doc <= last; from++) {
         bool below = false;
         for (unsigned k = 0; k < n; k++)
-            below |= v[k].freq >= t->postings[from].freq && (!m->freqs || v[k].norm <= m->norms[t->postings[from].doc]);
+            below |= v[k].freq >= t->postings[from].freq &&
+                     (!m->freqs || v[k].norm <= m->norms[t->postings[from].doc]);
         if (!below) return false;
     }
     return true;
@@ -270,7 +277,8 @@ static bool impacts_hold(struct postings *p, const struct model *m, const struct
     unsigned n = postings_impacts(p, target, &last, v);
     while (from < t->n && t->postings[from].doc < target) from++;
     if (from == t->n) return n == 0 && last == DOCNO_NONE;
-    return last >= t->postings[from].doc && last <= t->postings[t->n - 1].doc && bounds(m, t, from, last, v, n);
+    return last >= t->postings[from].doc && last <= t->postings[t->n - 1].doc &&
+           bounds(m, t, from, last, v, n);
 }
 
 static bool next_agrees(const struct index *x, const struct model *m, const struct model_term *t,
@@ -365,7 +373,8 @@ static bool lookups_agree(const struct index *x, const struct model *m) {
         if (rnd(2)) term[len++] = (char)rnd(256);
         if (!iteration_agrees(x, m, term, len)) return false;
         struct model_term key = {.text = term, .len = (uint32_t)len};
-        if (!bsearch(&key, m->terms, m->n_terms, sizeof key, compare_terms) && !absent(x, term, len)) return false;
+        if (!bsearch(&key, m->terms, m->n_terms, sizeof key, compare_terms) && !absent(x, term, len))
+            return false;
     }
     return absent(x, "zzzzzzzzzz", 10) && absent(x, "\xff\xff\xff\xff\xff\xff\xff\xff\xff", 9);
 }
@@ -381,7 +390,8 @@ static bool index_agrees(const struct index *x, const struct model *m, uint32_t 
     return !r;
 }
 
-static bool run(uint32_t n_docs, uint32_t n_terms, uint32_t per_doc, bool freqs, bool positions, uint32_t step) {
+static bool run(uint32_t n_docs, uint32_t n_terms, uint32_t per_doc, bool freqs, bool positions,
+                uint32_t step) {
     struct corpus c;
     struct model m;
     struct index x = {0};
@@ -410,9 +420,13 @@ TEST(agrees_with_the_model) {
     CHECK(run(5000, 1000, 10, false, false, 1));
 }
 
-TEST(many_documents) { CHECK(run(100000, 2000, 4, true, true, 40)); }
+TEST(many_documents) {
+    CHECK(run(100000, 2000, 4, true, true, 40));
+}
 
-TEST(many_terms) { CHECK(run(300, 100000, 200, true, true, 300)); }
+TEST(many_terms) {
+    CHECK(run(300, 100000, 200, true, true, 300));
+}
 
 TEST(nothing) {
     struct corpus c = {0};
@@ -435,7 +449,8 @@ TEST(region_survives_coding) {
     struct cursor c = cursor_of(b.data, b.len);
     memset(&back, 0, sizeof back);
     inverted_region_decode(&c, &back);
-    CHECK(!c.bad && c.p == c.end && back.postings_off == 1 && back.postings_len == 2 && back.dict_off == 1ull << 40);
+    CHECK(!c.bad && c.p == c.end && back.postings_off == 1 && back.postings_len == 2 &&
+          back.dict_off == 1ull << 40);
     CHECK(back.dict_len == 4 && back.index_off == 5 && back.index_len == 6 && back.n_terms == 7);
     CHECK(back.has_freqs && back.has_positions && back.sum_ttf == 1ull << 50);
     for (size_t len = 0; len < b.len; len++) {
@@ -456,7 +471,9 @@ TEST(norms) {
     for (unsigned i = 1; i < 256; i++) CHECK(norm_decode((uint8_t)i) > norm_decode((uint8_t)(i - 1)));
 }
 
-static void count_ords(void *ctx, uint32_t ord, uint32_t docno) { ((uint64_t *)ctx)[ord] += docno + 1; }
+static void count_ords(void *ctx, uint32_t ord, uint32_t docno) {
+    ((uint64_t *)ctx)[ord] += docno + 1;
+}
 
 TEST(ordinals_are_told) {
     struct inverted_writer *w = inverted_writer_new(false, false);
@@ -480,8 +497,8 @@ TEST(ordinals_are_told) {
 
 enum { PARTS = 5 };
 
-/* Documents dealt out to parts at random, some dropped: the merge must be byte for byte what the survivors give when
- * they are indexed at once (frequency and position encodings included). */
+/* Documents dealt out to parts at random, some dropped: the merge must be byte for byte what the survivors
+ * give when they are indexed at once (frequency and position encodings included). */
 static bool merge_agrees(uint32_t n_docs, bool freqs, bool positions) {
     struct corpus c;
     struct index parts[PARTS] = {0}, whole = {0}, merged = {0};
@@ -511,8 +528,8 @@ static bool merge_agrees(uint32_t n_docs, bool freqs, bool positions) {
     struct blob_writer out;
     struct inverted_region region;
     blob_writer_init(&out, -1, BLOB_KIND_SEGMENT);
-    good = good && !inverted_merge_parts(inputs, (const uint32_t *const *)maps, PARTS + 1, freqs, positions, norms, &out,
-                                         NULL, NULL, NULL, &region, &err);
+    good = good && !inverted_merge_parts(inputs, (const uint32_t *const *)maps, PARTS + 1, freqs, positions,
+                                         norms, &out, NULL, NULL, NULL, &region, &err);
     good = good && !index_take(&merged, &out, &region, kept, &err);
     good = good && merged.payload.len == whole.payload.len && region.n_terms == whole.inv.region.n_terms &&
            region.sum_ttf == whole.inv.region.sum_ttf &&
@@ -552,8 +569,8 @@ TEST(merge_can_be_canceled_and_wants_positions) {
     struct blob_writer out;
     struct inverted_region region;
     blob_writer_init(&out, -1, BLOB_KIND_SEGMENT);
-    CHECK(inverted_merge_parts(inputs, maps, 1, true, false, NULL, &out, NULL, NULL, &cancel, &region, &err) ==
-          -ERR_CANCELED);
+    CHECK(inverted_merge_parts(inputs, maps, 1, true, false, NULL, &out, NULL, NULL, &cancel, &region,
+                               &err) == -ERR_CANCELED);
     CHECK(inverted_merge_parts(inputs, maps, 1, true, true, NULL, &out, NULL, NULL, NULL, &region, &err) ==
           -ERR_INVALID);
     blob_writer_release(&out);
@@ -594,7 +611,8 @@ static void exercise(const struct inverted *inv, const struct corpus *c) {
     struct buf b = BUF_INIT;
     for (uint32_t i = 0; i < 20; i++) {
         uint32_t t = rnd(c->n_terms);
-        if (!inverted_term_find(inv, c->texts[t], c->lens[t], &info, &err) && info.df) exercise_postings(inv, &info);
+        if (!inverted_term_find(inv, c->texts[t], c->lens[t], &info, &err) && info.df)
+            exercise_postings(inv, &info);
         inverted_term_by_ord(inv, rnd(inv->region.n_terms + 1), &b, &err);
     }
     if (!inverted_iter_open(&it, inv, "b", 1, &err)) {
@@ -608,7 +626,8 @@ static void exercise(const struct inverted *inv, const struct corpus *c) {
 static void damage(struct buf *b, const struct inverted_region *r) {
     for (uint32_t n = 1 + rnd(4); n; n--) {
         size_t at = rnd((uint32_t)b->len);
-        if (rnd(2)) at = r->dict_off - BLOB_HEADER_SIZE + rnd((uint32_t)(b->len - (r->dict_off - BLOB_HEADER_SIZE)));
+        if (rnd(2))
+            at = r->dict_off - BLOB_HEADER_SIZE + rnd((uint32_t)(b->len - (r->dict_off - BLOB_HEADER_SIZE)));
         static const uint8_t extremes[] = {0, 1, 0x7f, 0x80, 0xff, 32, 33};
         b->data[at] = rnd(2) ? (uint8_t)rnd(256) : extremes[rnd(sizeof extremes)];
     }
@@ -650,7 +669,8 @@ TEST(merging_damaged_postings_fails) {
     CHECK_OK(inverted_term_find(&x.inv, c.texts[7], c.lens[7], &info, &err));
     CHECK(info.df == 1000);
     buf_add(&bad.payload, x.payload.data, x.payload.len);
-    put_u32(bad.payload.data + info.postings_off - BLOB_HEADER_SIZE + 8, 5); /* last document of the third block */
+    put_u32(bad.payload.data + info.postings_off - BLOB_HEADER_SIZE + 8,
+            5); /* last document of the third block */
     CHECK_OK(index_wrap(&bad, &x.inv.region, c.n_docs, &err));
     const struct inverted *inputs[] = {&bad.inv};
     struct blob_writer out;

@@ -151,13 +151,13 @@ static void add_members(struct buf *b, int n, int extra) {
 
 TEST(duplicates) {
     struct buf b = BUF_INIT;
-    static const int sizes[] = {1, 2, 15, 16, 17, 18, 31, 32, 33, 64, 127, 128, 129, 500};
+    static const int sizes[] = {1, 2, 15, 16, 17, 18, 31, 32, 33, 64, 127, 128, 129, 300};
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
         int n = sizes[i];
         add_members(&b, n, -1);
         struct jval *v = parse_len((char *)b.data, b.len);
         CHECK(v && v->count == (uint32_t)n);
-        for (int k = 0; k < n; k++) {
+        for (int k = 0; k<n; k += n> 64 ? 7 : 1) {
             add_members(&b, n, k);
             CHECK(!parse_len((char *)b.data, b.len) && strstr(err.text, "twice"));
         }
@@ -354,7 +354,7 @@ TEST(mutations_against_jansson) {
     static const char alphabet[] = "{}[],:\"\\0123456789eE+-.truefalsnx \n\t\x01\x80\xc3\xe6\xed\xa0\xff/bu";
     char s[512];
     int accepted = 0;
-    for (int i = 0; i < 50000; i++) {
+    for (int i = 0; i < 25000; i++) {
         size_t len = strlen(strcpy(s, seeds[rnd(ARRAY_SIZE(seeds))]));
         for (uint32_t k = rnd(4); k > 0 && len > 0; k--) {
             size_t at = rnd((uint32_t)len);

@@ -60,7 +60,9 @@ static const struct row syntax[] = {
     {"\"AND\"", "body:and"},
     {"  a   ", "body:a"},
     {"a\tb\nc\rd", "body:a body:b body:c body:d"},
-    {"a\xe3\x80\x80" "b", "body:a body:b"},
+    {"a\xe3\x80\x80"
+     "b",
+     "body:a body:b"},
     {"A", "body:a"},
     {"\xc3\x89T\xc3\x89", "body:\xc3\xa9t\xc3\xa9"},
     {"a&&b", "body:a body:b"},
@@ -303,7 +305,8 @@ static const struct row errors[] = {
     {"a\xff", "2: the query string is not valid UTF-8"},
     {"_exists_:", "10: expected a field"},
     /* against the schema */
-    {"nope:x", "1: no index on field \"nope\"; indexed fields: author.born, author.name, b, body, d, dot, id, my field, n, tag, ..."},
+    {"nope:x", "1: no index on field \"nope\"; indexed fields: author.born, author.name, b, body, d, dot, "
+               "id, my field, n, tag, ..."},
     {"a AND nope:x", "7: no index on field \"nope\""},
     {"http://x", "1: no index on field \"http\""},
     {"_exists_:nope", "1: no index on field \"nope\""},
@@ -352,10 +355,13 @@ TEST(bare_terms) {
         {"\"Red Hat\"", "id:Red Hat tag:Red Hat"},
         {"r*", "id:r* tag:r*"},
     };
-    static const struct row both_analyzers[] = {{"whales", "t:whale"}, {"t:Whales", "t:whale"}, {"t:the", "<nothing>"}};
+    static const struct row both_analyzers[] = {
+        {"whales", "t:whale"}, {"t:Whales", "t:whale"}, {"t:the", "<nothing>"}};
     CHECK(!run(two_fields, ARRAY_SIZE(two_fields), NULL, schema_json));
-    CHECK(!run(keywords_only, ARRAY_SIZE(keywords_only), NULL, "{\"indexConfigs\":{\"tag\":{\"type\":\"keyword\"}}}"));
-    CHECK(!run(both_analyzers, 3, NULL, "{\"indexConfigs\":{\"t\":{\"type\":\"text\",\"analyzers\":[\"standard\",\"english\"]}}}"));
+    CHECK(!run(keywords_only, ARRAY_SIZE(keywords_only), NULL,
+               "{\"indexConfigs\":{\"tag\":{\"type\":\"keyword\"}}}"));
+    CHECK(!run(both_analyzers, 3, NULL,
+               "{\"indexConfigs\":{\"t\":{\"type\":\"text\",\"analyzers\":[\"standard\",\"english\"]}}}"));
 }
 
 TEST(limits) {
@@ -394,10 +400,12 @@ TEST(statistics_slots) {
     CHECK(q->n_field_slots == 3 && q->n_term_slots == 4);
     const struct query_clause *c = q->root->clauses;
     CHECK(q->root->n_clauses == 7);
-    CHECK(c[0].node->terms[0].slot == c[2].node->terms[0].slot && c[0].node->terms[0].slot != c[1].node->terms[0].slot);
+    CHECK(c[0].node->terms[0].slot == c[2].node->terms[0].slot &&
+          c[0].node->terms[0].slot != c[1].node->terms[0].slot);
     const struct query_node *phrase = c[3].node;
     CHECK(phrase->kind == QUERY_PHRASE && phrase->n_terms == 3 && phrase->terms[2].position == 2);
-    CHECK(phrase->terms[0].slot == phrase->terms[2].slot && phrase->terms[0].slot == c[0].node->terms[0].slot);
+    CHECK(phrase->terms[0].slot == phrase->terms[2].slot &&
+          phrase->terms[0].slot == c[0].node->terms[0].slot);
     for (uint32_t i = 0; i < q->n_term_slots; i++) CHECK(q->term_slots[i].field_slot < q->n_field_slots);
     CHECK(!strcmp(q->field_slots[c[1].node->field_slot].field, "title"));
     CHECK(q->field_slots[c[1].node->field_slot].analyzer == ANALYZER_ENGLISH);
@@ -407,9 +415,12 @@ TEST(statistics_slots) {
 
 /* Any bytes give a tree or an error with a column inside the text. */
 TEST(random_text) {
-    static const char *const pieces[] = {"a", "b", " ", "AND", "OR", "NOT", "&&", "||", "+", "-", "!", "(", ")", ":", "^", "~", "[", "]",
-                                         "{", "}", "\"", "\\", "/", "*", "?", " TO ", "1", "2.5", "title", "n", "w", "<", ">=", "@",
-                                         "\xc3\xa9", "\xe3\x80\x80", "_exists_", "tag", "u0041", "."};
+    static const char *const pieces[] = {
+        "a",        "b",     " ",     "AND", "OR", "NOT", "&&", "||",       "+",
+        "-",        "!",     "(",     ")",   ":",  "^",   "~",  "[",        "]",
+        "{",        "}",     "\"",    "\\",  "/",  "*",   "?",  " TO ",     "1",
+        "2.5",      "title", "n",     "w",   "<",  ">=",  "@",  "\xc3\xa9", "\xe3\x80\x80",
+        "_exists_", "tag",   "u0041", "."};
     struct schema *s = test_schema(schema_json);
     struct buf b = BUF_INIT;
     uint64_t x = 88172645463325252ull;

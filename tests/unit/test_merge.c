@@ -1,4 +1,5 @@
-/* Merging: the result is the segment that a writer makes from the live documents; maps; duplicates; added indexes. */
+/* Merging: the result is the segment that a writer makes from the live documents; maps; duplicates; added
+ * indexes. */
 #include "util/clock.h"
 #include "tests/unit/segment_model.h"
 
@@ -25,7 +26,8 @@ static int input_delete(struct input *in, unsigned percent, struct err *err) {
     return r < 0 ? r : 0;
 }
 
-static int fixture_add(struct fixture *x, size_t n, unsigned id_step, unsigned dead_percent, struct err *err) {
+static int fixture_add(struct fixture *x, size_t n, unsigned id_step, unsigned dead_percent,
+                       struct err *err) {
     struct input *in = &x->in[x->n];
     in->n = n;
     in->docs = model_docs(n, id_step, 1 + 10000 * (x->n++ + 1));
@@ -68,8 +70,8 @@ static size_t survivors(const struct fixture *x, const struct model_doc **ret) {
     return kept;
 }
 
-static int merge(const struct fixture *x, struct schema *schema, struct segment **ret, struct segment_summary *sum,
-                 uint32_t **maps, struct err *err) {
+static int merge(const struct fixture *x, struct schema *schema, struct segment **ret,
+                 struct segment_summary *sum, uint32_t **maps, struct err *err) {
     struct merge_input inputs[MAX_INPUTS];
     struct blob_writer out;
     uint64_t size;
@@ -82,7 +84,8 @@ static int merge(const struct fixture *x, struct schema *schema, struct segment 
     return r;
 }
 
-static void check_maps(const struct fixture *x, uint32_t **maps, const struct model_doc *const *want, size_t n) {
+static void check_maps(const struct fixture *x, uint32_t **maps, const struct model_doc *const *want,
+                       size_t n) {
     size_t mapped = 0;
     for (size_t i = 0; i < x->n; i++)
         for (uint32_t d = 0; d < x->in[i].n; d++) {
@@ -199,7 +202,8 @@ TEST(canceled) {
     CHECK_OK(fixture_add(&x, 20, 5, 0, &err));
     struct merge_input input = {x.in[0].segment, NULL};
     blob_writer_init(&out, -1, BLOB_KIND_SEGMENT);
-    CHECK(segment_merge(x.schema, &input, 1, &out, &cancel, NULL, &size, &checksum, NULL, &err) == -ERR_CANCELED);
+    CHECK(segment_merge(x.schema, &input, 1, &out, &cancel, NULL, &size, &checksum, NULL, &err) ==
+          -ERR_CANCELED);
     blob_writer_release(&out);
     fixture_release(&x);
 }

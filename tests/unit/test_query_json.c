@@ -11,11 +11,12 @@ static const char *json(const char *query) {
     q.json = (char *)query;
     return compiled(&q, schema);
 }
-#define GIVES(query, expected)                                                                                       \
-    do {                                                                                                             \
-        const char *got = json(query);                                                                               \
-        if (!matches(got, expected)) fprintf(stderr, "%s\n   got      %s\n   expected %s\n", query, got, expected);  \
-        CHECK(matches(got, expected));                                                                               \
+#define GIVES(query, expected)                                                                               \
+    do {                                                                                                     \
+        const char *got = json(query);                                                                       \
+        if (!matches(got, expected))                                                                         \
+            fprintf(stderr, "%s\n   got      %s\n   expected %s\n", query, got, expected);                   \
+        CHECK(matches(got, expected));                                                                       \
     } while (0)
 
 TEST(query_string) {
@@ -24,40 +25,54 @@ TEST(query_string) {
     GIVES("{\"queryString\":{\"query\":\"whales\",\"defaultField\":null}}", "body:whales title:whale");
     GIVES("{\"queryString\":{\"query\":\"a AND (b:\",\"defaultField\":\"body\",\"skipSyntax\":true}}",
           "body:a body:and body:b");
-    GIVES("{\"queryString\":{\"query\":\"x* -y\",\"defaultField\":\"tag\",\"skipSyntax\":true}}", "tag:x* -y");
+    GIVES("{\"queryString\":{\"query\":\"x* -y\",\"defaultField\":\"tag\",\"skipSyntax\":true}}",
+          "tag:x* -y");
     GIVES("{\"queryString\":{\"query\":\"a\",\"skipSyntax\":false,\"defaultField\":\"body\"}}", "body:a");
     GIVES("{\"queryString\":{}}", "0: query.queryString: expected a string \"query\"");
     GIVES("{\"queryString\":\"a\"}", "0: query.queryString: expected an object");
-    GIVES("{\"queryString\":{\"query\":\"a\",\"field\":\"x\"}}", "0: query.queryString: unknown member \"field\"");
-    GIVES("{\"queryString\":{\"query\":\"a\",\"defaultField\":5}}", "0: query.queryString: expected a string");
-    GIVES("{\"queryString\":{\"query\":\"a\",\"skipSyntax\":1}}", "0: query.queryString: expected true or false");
-    GIVES("{\"queryString\":{\"query\":\"a\",\"defaultField\":\"nope\"}}", "1: query.queryString: no index on field \"nope\"");
+    GIVES("{\"queryString\":{\"query\":\"a\",\"field\":\"x\"}}",
+          "0: query.queryString: unknown member \"field\"");
+    GIVES("{\"queryString\":{\"query\":\"a\",\"defaultField\":5}}",
+          "0: query.queryString: expected a string");
+    GIVES("{\"queryString\":{\"query\":\"a\",\"skipSyntax\":1}}",
+          "0: query.queryString: expected true or false");
+    GIVES("{\"queryString\":{\"query\":\"a\",\"defaultField\":\"nope\"}}",
+          "1: query.queryString: no index on field \"nope\"");
     GIVES("{\"queryString\":{\"query\":\"a AND\"}}", "6: query.queryString: expected a word");
 }
 
 TEST(bool_queries) {
-    GIVES("{\"bool\":[{\"queryString\":{\"query\":\"body:a\"}},{\"queryString\":{\"query\":\"body:b c\",\"defaultField\":\"body\"},"
-          "\"occur\":\"must\"},{\"queryString\":{\"query\":\"tag:x\"},\"occur\":\"must_not\"},{\"queryString\":{\"query\":\"n:1\"},"
+    GIVES("{\"bool\":[{\"queryString\":{\"query\":\"body:a\"}},{\"queryString\":{\"query\":\"body:b "
+          "c\",\"defaultField\":\"body\"},"
+          "\"occur\":\"must\"},{\"queryString\":{\"query\":\"tag:x\"},\"occur\":\"must_not\"},{"
+          "\"queryString\":{\"query\":\"n:1\"},"
           "\"occur\":\"filter\",\"boost\":2}]}",
           "body:a +(body:b body:c) -tag:x #n:[1 TO 1]^2");
-    GIVES("{\"bool\":[{\"queryString\":{\"query\":\"body:a^2\"},\"boost\":1.5},{\"bool\":[{\"queryString\":{\"query\":\"body:c\"}},"
+    GIVES("{\"bool\":[{\"queryString\":{\"query\":\"body:a^2\"},\"boost\":1.5},{\"bool\":[{\"queryString\":{"
+          "\"query\":\"body:c\"}},"
           "{\"queryString\":{\"query\":\"body:d\"}}],\"boost\":3}]}",
           "body:a^3 (body:c body:d)^3");
     GIVES("{\"bool\":[{\"queryString\":{\"query\":\"title:the\"}}]}", "<nothing>");
     GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"},\"occur\":\"filter\"}]}", "#n:[1 TO 1]");
     GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"},\"occur\":\"must_not\"}]}", "<nothing>");
-    GIVES("{\"bool\":[{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":3}},{\"knn\":{\"field\":\"dot\",\"queryVector\":[1,2,3],\"k\":4}}]}",
+    GIVES("{\"bool\":[{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":3}},{\"knn\":{\"field\":\"dot\","
+          "\"queryVector\":[1,2,3],\"k\":4}}]}",
           "v:knn(k=3) dot:knn(k=4)");
     GIVES("{\"bool\":[]}", "0: query.bool: expected a non-empty array");
     GIVES("{\"bool\":{}}", "0: query.bool: expected a non-empty array");
     GIVES("{\"bool\":[5]}", "0: query.bool[0]: expected a query object");
     GIVES("{\"bool\":[{\"occur\":\"must\"}]}", "0: query.bool[0]: expected queryString, knn or bool");
-    GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"},\"occur\":\"maybe\"}]}", "0: query.bool[0]: expected must, should");
-    GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"},\"boost\":0}]}", "0: query.bool[0]: expected a number above 0");
-    GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"},\"boost\":1e40}]}", "0: query.bool[0]: expected a number above 0");
-    GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"}},{\"bool\":[{\"queryString\":{\"query\":\"n:x\"}}]}]}",
+    GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"},\"occur\":\"maybe\"}]}",
+          "0: query.bool[0]: expected must, should");
+    GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"},\"boost\":0}]}",
+          "0: query.bool[0]: expected a number above 0");
+    GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"},\"boost\":1e40}]}",
+          "0: query.bool[0]: expected a number above 0");
+    GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"}},{\"bool\":[{\"queryString\":{\"query\":\"n:x\"}}]"
+          "}]}",
           "1: query.bool[1].bool[0].queryString: field \"n\" is long");
-    GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"}},{\"rrf\":[]}]}", "0: query.bool[1].rrf: is not supported yet");
+    GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"}},{\"rrf\":[]}]}",
+          "0: query.bool[1].rrf: is not supported yet");
 }
 
 TEST(other_objects) {
@@ -74,29 +89,41 @@ TEST(other_objects) {
 
 TEST(knn) {
     GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2.5],\"k\":10}}", "v:knn(k=10)");
-    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"filter\":{\"queryString\":{\"query\":\"tag:x\"}}}}",
+    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"filter\":{\"queryString\":{\"query\":"
+          "\"tag:x\"}}}}",
           "v:knn(k=10,filter=tag:x)");
     GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"filter\":\"tag:x AND n:1\"}}",
           "v:knn(k=10,filter=+tag:x +n:[1 TO 1])");
-    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"filter\":\"title:the\"}}", "v:knn(k=10,filter=<nothing>)");
-    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"filter\":{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":1}}}}",
+    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"filter\":\"title:the\"}}",
+          "v:knn(k=10,filter=<nothing>)");
+    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"filter\":{\"knn\":{\"field\":\"v\","
+          "\"queryVector\":[1,2],\"k\":1}}}}",
           "0: query.knn.filter.knn: a kNN search cannot");
-    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"filter\":{\"bool\":5}}}", "0: query.knn.filter.bool: expected");
-    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"filter\":\"a:\"}}", "3: query.knn.filter: expected a value");
+    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"filter\":{\"bool\":5}}}",
+          "0: query.knn.filter.bool: expected");
+    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"filter\":\"a:\"}}",
+          "3: query.knn.filter: expected a value");
     GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2,3],\"k\":10}}",
           "0: query.knn: field \"v\": the query vector has 3 dimensions, expected 2");
     CHECK(err.code == ERR_DIMENSION);
-    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[0,0],\"k\":10}}", "0: query.knn: field \"v\": a query vector without");
+    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[0,0],\"k\":10}}",
+          "0: query.knn: field \"v\": a query vector without");
     GIVES("{\"knn\":{\"field\":\"dot\",\"queryVector\":[0,0,0],\"k\":10}}", "dot:knn(k=10)");
-    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,1e300],\"k\":10}}", "0: query.knn: field \"v\": the query vector has a number");
-    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,\"2\"],\"k\":10}}", "0: query.knn: expected only numbers");
+    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,1e300],\"k\":10}}",
+          "0: query.knn: field \"v\": the query vector has a number");
+    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,\"2\"],\"k\":10}}",
+          "0: query.knn: expected only numbers");
     GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":5,\"k\":10}}", "0: query.knn: expected an array");
     GIVES("{\"knn\":{\"field\":\"v\",\"k\":10}}", "0: query.knn: expected an array");
-    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":0}}", "0: query.knn: expected a number from 1");
-    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10001}}", "0: query.knn: expected a number from 1");
+    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":0}}",
+          "0: query.knn: expected a number from 1");
+    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10001}}",
+          "0: query.knn: expected a number from 1");
     GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2]}}", "0: query.knn: expected a number from 1");
-    GIVES("{\"knn\":{\"field\":\"title\",\"queryVector\":[1,2],\"k\":1}}", "0: query.knn: expected the name of a vector field");
-    GIVES("{\"knn\":{\"field\":\"nope\",\"queryVector\":[1,2],\"k\":1}}", "0: query.knn: no index on field \"nope\"");
+    GIVES("{\"knn\":{\"field\":\"title\",\"queryVector\":[1,2],\"k\":1}}",
+          "0: query.knn: expected the name of a vector field");
+    GIVES("{\"knn\":{\"field\":\"nope\",\"queryVector\":[1,2],\"k\":1}}",
+          "0: query.knn: no index on field \"nope\"");
     GIVES("{\"knn\":{\"field\":\"v\",\"queryText\":\"x\",\"k\":1}}", "0: query.knn: queryText");
 }
 
@@ -127,8 +154,10 @@ static const char *near(const char *text, const char *field, const float *v, uin
     q.from = 5;
     buf_clear(&out);
     err_clear(&err);
-    if (query_compile(&q, schema, v, n, &query, &err)) buf_adds(&out, err.text);
-    else query_print(query->root, &out);
+    if (query_compile(&q, schema, v, n, &query, &err))
+        buf_adds(&out, err.text);
+    else
+        query_print(query->root, &out);
     query_free(query);
     return buf_str(&out);
 }
@@ -170,7 +199,8 @@ static const char *sorted(const char *sort) {
         buf_adds(&out, err.text);
     } else {
         for (uint32_t i = 0; i < query->n_sort; i++)
-            buf_printf(&out, "%s/%s%s ", query->sort[i].field, field_type_name(query->sort[i].type), query->sort[i].descending ? "-" : "+");
+            buf_printf(&out, "%s/%s%s ", query->sort[i].field, field_type_name(query->sort[i].type),
+                       query->sort[i].descending ? "-" : "+");
         buf_adds(&out, query->needs_scores ? "scores" : "none");
     }
     query_free(query);
@@ -180,7 +210,8 @@ static const char *sorted(const char *sort) {
 TEST(sort) {
     if (!schema) schema = test_schema(schema_json);
     CHECK(!strcmp(sorted("n"), "n/long+ none"));
-    CHECK(!strcmp(sorted("n:desc,tag:asc,d,b,w"), "n/long- tag/keyword+ d/double+ b/boolean+ w/datetime+ none"));
+    CHECK(!strcmp(sorted("n:desc,tag:asc,d,b,w"),
+                  "n/long- tag/keyword+ d/double+ b/boolean+ w/datetime+ none"));
     CHECK(!strcmp(sorted("author.born:desc"), "author.born/long- none"));
     CHECK(!strcmp(sorted("_score,id"), "_score/double- _id/keyword+ scores"));
     CHECK(!strcmp(sorted("n,_score:asc"), "n/long+ _score/double+ scores"));

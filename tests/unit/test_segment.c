@@ -1,6 +1,12 @@
 /* Segments: everything written is read back (against a model), lookups at boundaries, damage. */
+#include <pthread.h>
+
 #include "util/clock.h"
 #include "tests/unit/segment_model.h"
+
+#ifndef FLIP_ROUNDS
+#define FLIP_ROUNDS 120 /* more by hand: -DFLIP_ROUNDS=100000 */
+#endif
 
 static struct schema *schema_of(const char *json) {
     struct schema *s = NULL;
@@ -32,11 +38,15 @@ static void check_round_trip(size_t n, uint64_t seed) {
     schema_unref(schema);
 }
 
-TEST(round_trip_one) { check_round_trip(1, 1); }
+TEST(round_trip_one) {
+    check_round_trip(1, 1);
+}
 TEST(round_trip_small) {
     for (size_t n = 2; n < 40; n += 5) check_round_trip(n, n);
 }
-TEST(round_trip_many) { check_round_trip(1500, 7); }
+TEST(round_trip_many) {
+    check_round_trip(1500, 7);
+}
 
 TEST(find_and_ceil) {
     enum { N = 500 };
@@ -85,7 +95,8 @@ TEST(ids_with_nul_and_prefixes) {
     static const struct {
         const char *id;
         size_t len;
-    } ids[] = {{"", 0}, {"\0", 1}, {"\0\0", 2}, {"a", 1}, {"a\0", 2}, {"a\0b", 3}, {"aa", 2}, {"b", 1}, {"\xff\xff", 2}};
+    } ids[] = {{"", 0},     {"\0", 1}, {"\0\0", 2}, {"a", 1},       {"a\0", 2},
+               {"a\0b", 3}, {"aa", 2}, {"b", 1},    {"\xff\xff", 2}};
     struct err err = ERR_INIT;
     struct schema *schema = schema_new_empty();
     struct blob_writer out;
@@ -152,7 +163,8 @@ TEST(text_details) {
 
     const struct segment_field *t = segment_field(s, "t", 1, FIELD_TEXT, ANALYZER_ENGLISH);
     const struct segment_field *k = segment_field(s, "k", 1, FIELD_KEYWORD, 0);
-    CHECK(t && k && !segment_field(s, "t", 1, FIELD_TEXT, ANALYZER_STANDARD) && !segment_field(s, "t", 1, FIELD_LONG, 0));
+    CHECK(t && k && !segment_field(s, "t", 1, FIELD_TEXT, ANALYZER_STANDARD) &&
+          !segment_field(s, "t", 1, FIELD_LONG, 0));
     struct field_stats stats;
     segment_field_stats(t, &stats); /* only stop words: not a document with the field */
     CHECK(stats.n_docs == 1 && stats.sum_ttf == 3);
@@ -215,7 +227,8 @@ static void check_column(uint32_t n_docs, unsigned density, unsigned most, int s
     struct column_builder b = {0};
     struct blob_writer out;
     struct column c;
-    uint64_t off, len, size, *exists = xcalloc(bitmap_words(n_docs), 8), *bits = xcalloc(bitmap_words(n_docs), 8);
+    uint64_t off, len, size, *exists = xcalloc(bitmap_words(n_docs), 8),
+                             *bits = xcalloc(bitmap_words(n_docs), 8);
     uint32_t checksum, n_with = 0;
     int64_t *lo = xcalloc(n_docs, 8), *hi = xcalloc(n_docs, 8);
     uint32_t *count = xcalloc(n_docs, 4);
@@ -225,8 +238,9 @@ static void check_column(uint32_t n_docs, unsigned density, unsigned most, int s
             int64_t v = shape == 0   ? 42
                         : shape == 1 ? (int64_t)model_random(1000) - 500
                         : shape == 2 ? (int64_t)model_random(5000) * 86400000
-                        : shape == 3 ? (model_random(2) ? INT64_MAX : INT64_MIN) + (model_random(2) ? -1 : 1) * 0
-                                     : (int64_t)(((uint64_t)model_random(1u << 31) << 33) | model_random(1u << 31));
+                        : shape == 3
+                            ? (model_random(2) ? INT64_MAX : INT64_MIN) + (model_random(2) ? -1 : 1) * 0
+                            : (int64_t)(((uint64_t)model_random(1u << 31) << 33) | model_random(1u << 31));
             column_builder_add(&b, d, v);
             lo[d] = i ? MIN(lo[d], v) : v;
             hi[d] = i ? MAX(hi[d], v) : v;
@@ -236,7 +250,8 @@ static void check_column(uint32_t n_docs, unsigned density, unsigned most, int s
     blob_writer_init(&out, -1, BLOB_KIND_SEGMENT);
     CHECK(column_write(&b, n_docs, &out, exists, &off, &len) == n_with);
     CHECK_OK(blob_writer_finish(&out, &size, &checksum, &err));
-    CHECK_OK(column_decode(out.mem.data + off, len, n_docs, n_with < n_docs ? exists : NULL, "test", &c, &err));
+    CHECK_OK(
+        column_decode(out.mem.data + off, len, n_docs, n_with < n_docs ? exists : NULL, "test", &c, &err));
     CHECK_OK(column_verify(&c, &err));
     for (uint32_t d = 0; d < n_docs; d++) {
         CHECK(column_count(&c, d) == count[d]);
@@ -245,7 +260,8 @@ static void check_column(uint32_t n_docs, unsigned density, unsigned most, int s
         for (uint32_t i = 1; i < count[d]; i++) CHECK(column_value(&c, d, i - 1) <= column_value(&c, d, i));
     }
     for (int round = 0; round < 12; round++) {
-        int64_t from = b.n ? b.values[model_random((uint32_t)b.n)] : 0, to = b.n ? b.values[model_random((uint32_t)b.n)] : 0;
+        int64_t from = b.n ? b.values[model_random((uint32_t)b.n)] : 0,
+                to = b.n ? b.values[model_random((uint32_t)b.n)] : 0;
         if (round == 0) from = INT64_MIN, to = INT64_MAX;
         if (round % 3 == 1 && from > INT64_MIN && to < INT64_MAX) from--, to++;
         if (round % 3 == 2 && from < INT64_MAX && to > INT64_MIN) from++, to--;
@@ -291,7 +307,8 @@ TEST(packed_arrays) {
         uint64_t v[301], max = 0;
         struct buf b = BUF_INIT;
         for (size_t i = 0; i < ARRAY_SIZE(v); i++) {
-            v[i] = ((uint64_t)model_random(1u << 31) << 40) ^ ((uint64_t)model_random(1u << 31) << 20) ^ model_random(1u << 31);
+            v[i] = ((uint64_t)model_random(1u << 31) << 40) ^ ((uint64_t)model_random(1u << 31) << 20) ^
+                   model_random(1u << 31);
             v[i] = bits ? v[i] >> (64 - bits) : 0;
             max = MAX(max, v[i]);
         }
@@ -303,15 +320,16 @@ TEST(packed_arrays) {
     }
 }
 
-/* Every read of a damaged segment gives right data or ERR_CORRUPT. First as it is stored, with page checksums; then with
- * checksums made good again, so that the decoders themselves meet the damage (answers may then be wrong, but no read
- * leaves the object). */
+/* Every read of a damaged segment gives right data or ERR_CORRUPT. First as it is stored, with page
+ * checksums; then with checksums made good again, so that the decoders themselves meet the damage (answers
+ * may then be wrong, but no read leaves the object). */
 static void touch_everything(struct segment *s) {
     struct buf out = BUF_INIT;
     struct err err = ERR_INIT;
     uint32_t d;
     (void)segment_verify(s, &err);
-    if (segment_field(s, "never", 5, FIELD_TEXT, 0) && segment_field(s, "title", 5, FIELD_TEXT, ANALYZER_ENGLISH) &&
+    if (segment_field(s, "never", 5, FIELD_TEXT, 0) &&
+        segment_field(s, "title", 5, FIELD_TEXT, ANALYZER_ENGLISH) &&
         segment_field(s, "title", 5, FIELD_TEXT, 0) && segment_field(s, "who.bio", 7, FIELD_TEXT, 0) &&
         segment_field(s, "id", 2, FIELD_KEYWORD, 0) && segment_field(s, "tag", 3, FIELD_KEYWORD, 0) &&
         segment_field(s, "who.name", 8, FIELD_KEYWORD, 0) && segment_field(s, "year", 4, FIELD_LONG, 0) &&
@@ -329,8 +347,8 @@ static void restore_checksums(uint8_t *data, size_t size) {
     uint32_t n = get_u32(t + 8);
     if (end > size || end + 4ull * n + BLOB_TRAILER_SIZE != size) return;
     for (uint32_t i = 0; i < n; i++)
-        put_u32(data + end + 4ull * i,
-                crc32c(0, data + (size_t)i * BLOB_PAGE, MIN((uint64_t)BLOB_PAGE, end - (uint64_t)i * BLOB_PAGE)));
+        put_u32(data + end + 4ull * i, crc32c(0, data + (size_t)i * BLOB_PAGE,
+                                              MIN((uint64_t)BLOB_PAGE, end - (uint64_t)i * BLOB_PAGE)));
     put_u32(t + BLOB_TRAILER_SIZE - 4, crc32c(0, data + end, 4ull * n + BLOB_TRAILER_SIZE - 4));
 }
 
@@ -373,9 +391,48 @@ static void check_flips(bool fix_checksums, int rounds) {
 
 TEST(flipped_bytes) {
     model_seed(21);
-    check_flips(false, 200);
+    check_flips(false, 100);
 }
 TEST(flipped_bytes_good_checksums) {
     model_seed(22);
-    check_flips(true, 400);
+    check_flips(true, FLIP_ROUNDS);
+}
+
+/* One segment, many threads: what is made at first use is made once, and everybody reads the same. */
+struct reader {
+    const struct segment *segment;
+    struct buf dump;
+    int result;
+};
+
+static void *read_all(void *arg) {
+    struct reader *r = arg;
+    r->result = dump_segment(r->segment, &r->dump, NULL);
+    return NULL;
+}
+
+TEST(threads) {
+    enum { N = 300, THREADS = 4 };
+    struct err err = ERR_INIT;
+    struct schema *schema = schema_of(model_schema);
+    struct segment *s;
+    struct reader readers[THREADS];
+    pthread_t threads[THREADS];
+    struct model_doc *docs = model_docs(N, 3, 1);
+    const struct model_doc **p = model_pointers(docs, N);
+    CHECK_OK(model_segment(schema, p, N, &s, &err));
+    for (int i = 0; i < THREADS; i++) {
+        readers[i] = (struct reader){.segment = s};
+        pthread_create(&threads[i], NULL, read_all, &readers[i]);
+    }
+    for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < THREADS; i++) {
+        CHECK(readers[i].result == 0 && same_dump(&readers[0].dump, &readers[i].dump));
+        if (i) buf_release(&readers[i].dump);
+    }
+    buf_release(&readers[0].dump);
+    segment_unref(s);
+    model_docs_free(docs, N);
+    free(p);
+    schema_unref(schema);
 }

@@ -56,15 +56,9 @@ struct building {
 /* The newest schema of the batch's records and of the tree: a writer may have been a moment behind an extension. */
 static int batch_schema(struct building *b, const struct base *base, struct err *err) {
     struct core *core = b->coll->core;
-    struct schema *old = NULL;
-    int r = 0;
-    if (base->tree->schema_len) r = schema_read_record(base->tree->schema, base->tree->schema_len, &old, err);
-    if (r) return r;
-    if (old && old->version >= b->batch.schema_version) {
-        b->schema = old;
-        return 0;
-    }
-    schema_unref(old);
+    const struct tree *t = base->tree;
+    if (t->schema_len && t->schema_version >= b->batch.schema_version)
+        return schema_read_record(t->schema, t->schema_len, &b->schema, err);
     if (b->batch.schema_version) return catalog_schema_version(core, b->coll->cid, b->batch.schema_version, &b->schema, err);
     return catalog_schema(core, b->coll->cid, &b->schema, NULL, err);
 }

@@ -107,6 +107,7 @@ int edit_commit(struct edit *e, struct err *err) {
         schema_write_record(e->schema, &b);
         buf_str(&b);
         free(t->schema);
+        t->schema_version = e->schema->version;
         t->schema = (char *)buf_detach(&b, &t->schema_len);
     }
     int r = apply_leaves(e, t, err);

@@ -30,24 +30,6 @@ static const struct jval *at_path(const struct jval *doc, const char *path) {
     return NULL;
 }
 
-/* The vector field near= means: the named one, or the only one there is. */
-static int near_field(const struct routing *rt, const struct field **ret, struct err *err) {
-    const struct schema *s = rt->view->schema;
-    const char *name = rt->req->near_field;
-    *ret = NULL;
-    if (name) {
-        *ret = schema_find(s, name, strlen(name));
-        if (!*ret || (*ret)->type != FIELD_VECTOR) return err_set(err, ERR_INVALID, "\"%s\" is not a vector field", name);
-        return 0;
-    }
-    for (uint32_t i = 0; i < s->n_fields; i++) {
-        if (s->fields[i].type != FIELD_VECTOR) continue;
-        if (*ret) return err_set(err, ERR_INVALID, "near needs field=: there are several vector fields");
-        *ret = &s->fields[i];
-    }
-    return *ret ? 0 : err_set(err, ERR_INVALID, "near needs a vector field, the collection has none");
-}
-
 static int near_vector(const struct routing *rt, float **ret, uint32_t *ret_dim, struct err *err) {
     const struct field *f;
     uint32_t part, docno;
@@ -55,7 +37,7 @@ static int near_vector(const struct routing *rt, float **ret, uint32_t *ret_dim,
     struct buf raw = BUF_INIT;
     struct arena arena = ARENA_INIT;
     struct jval *doc = NULL;
-    int r = near_field(rt, &f, err);
+    int r = query_near_field(rt->req, rt->view->schema, &f, err);
     if (!r) r = view_find(rt->view, id, strlen(id), &part, &docno, err);
     if (!r && part == rt->view->n_parts) r = err_set(err, ERR_NOT_FOUND, "near: no document with id \"%s\"", id);
     if (!r) r = segment_doc(rt->view->parts[part].segment, docno, &raw, err);

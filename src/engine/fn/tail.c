@@ -177,7 +177,7 @@ int tail_sync_view(struct coll *coll, struct err *err) {
 
 void tail_drop_chunks(struct coll *coll, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) chunk_unref(coll->chunks[i]);
-    memmove(coll->chunks, coll->chunks + n, (coll->n_chunks - n) * sizeof *coll->chunks);
+    if (n) memmove(coll->chunks, coll->chunks + n, (coll->n_chunks - n) * sizeof *coll->chunks);
     coll->n_chunks -= n;
 }
 

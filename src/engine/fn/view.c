@@ -1,6 +1,5 @@
 /* Building and finding in views. See view.h; the strong read's order (log, then root) is in docs/DESIGN.md. */
 #include "fn/view_internal.h"
-#include "engine.h"
 #include "fn/catalog.h"
 
 enum { PIN_TTL_MS = 15 * 60 * 1000 };
@@ -218,7 +217,7 @@ static int refresh_base(struct coll *coll, struct err *err) {
     bool straddles = n < coll->n_chunks && coll->chunks[n]->first_seq <= committed;
     if (restored || straddles || coll->cursor.next_seq <= committed) tail_reset(coll);
     else tail_drop_chunks(coll, n);
-    return 0;
+    return tail_refresh_schema(coll, b->tree->schema_version, err);
 }
 
 /* One attempt; ERR_CONFLICT: the log and the root did not fit together, try again. Caller holds coll->lock. */
@@ -310,7 +309,7 @@ int view_at(struct coll *coll, const char *root_key, const char *version, struct
     pthread_mutex_lock(&coll->lock);
     for (size_t i = 0; i < ARRAY_SIZE(coll->old) && !hit; i++) {
         struct view *v = coll->old[i];
-        if (v && v->pinned_ms > fresh && !strcmp(v->base->tree->version, version) &&
+        if (v && v->pinned_ms > fresh && (!version || !strcmp(v->base->tree->version, version)) &&
             !strcmp(v->base->tree->root_key, root_key))
             hit = view_ref(v);
     }

@@ -53,9 +53,12 @@ static size_t strip_possessive(const char *s, size_t len) {
 
 /* By length: words of one length, one after the other. */
 static bool is_stop_word(const char *s, size_t len) {
-    static const char *const words[STOP_MAX + 1] = {
-        "", "a", "anasatbebyifinisitnoofonorto", "andarebutfornotthewas", "intosuchthatthentheythiswillwith",
-        "theirtherethese"};
+    static const char *const words[STOP_MAX + 1] = {"",
+                                                    "a",
+                                                    "anasatbebyifinisitnoofonorto",
+                                                    "andarebutfornotthewas",
+                                                    "intosuchthatthentheythiswillwith",
+                                                    "theirtherethese"};
     if (len > STOP_MAX) return false;
     const char *list = words[len];
     for (size_t i = 0; list[i]; i += len)
@@ -63,7 +66,8 @@ static bool is_stop_word(const char *s, size_t len) {
     return false;
 }
 
-/* Stems in place; the stem is never longer in units, nor in bytes since only ASCII letters are changed or added. */
+/* Stems in place; the stem is never longer in units, nor in bytes since only ASCII letters are changed or
+ * added. */
 static size_t stem_uncached(char *s, size_t len) {
     uint16_t units[TOKEN_MAX_CHARS + 1]; /* lower-casing keeps the number of units of every letter there is */
     size_t n = 0, out = 0;

@@ -1,5 +1,5 @@
-/* Porter's stemmer as Lucene has it: a C rendering of the published algorithm (M. F. Porter, "An algorithm for suffix
- * stripping", Program 14(3), 1980) with the two changes of its author's later versions. */
+/* Porter's stemmer as Lucene has it: a C rendering of the published algorithm (M. F. Porter, "An algorithm
+ * for suffix stripping", Program 14(3), 1980) with the two changes of its author's later versions. */
 #include "index/analyzer_internal.h"
 
 struct stem {
@@ -67,9 +67,12 @@ static void set_to(struct stem *z, const char *s) {
 /* Plurals, -ed and -ing. */
 static void step1(struct stem *z) {
     if (z->b[z->k] == 's') {
-        if (ends(z, "sses")) z->k -= 2;
-        else if (ends(z, "ies")) set_to(z, "i");
-        else if (z->b[z->k - 1] != 's') z->k--;
+        if (ends(z, "sses"))
+            z->k -= 2;
+        else if (ends(z, "ies"))
+            set_to(z, "i");
+        else if (z->b[z->k - 1] != 's')
+            z->k--;
     }
     if (ends(z, "eed")) {
         if (measure(z) > 0) z->k--;
@@ -77,9 +80,12 @@ static void step1(struct stem *z) {
     }
     if (!(ends(z, "ed") || ends(z, "ing")) || !vowel_in_stem(z)) return;
     z->k = z->j;
-    if (ends(z, "at")) set_to(z, "ate");
-    else if (ends(z, "bl")) set_to(z, "ble");
-    else if (ends(z, "iz")) set_to(z, "ize");
+    if (ends(z, "at"))
+        set_to(z, "ate");
+    else if (ends(z, "bl"))
+        set_to(z, "ble");
+    else if (ends(z, "iz"))
+        set_to(z, "ize");
     else if (double_consonant(z, z->k)) {
         uint16_t c = z->b[z->k];
         if (c != 'l' && c != 's' && c != 'z') z->k--;
@@ -93,19 +99,22 @@ static void step2(struct stem *z) {
 }
 
 /* In this order; the first suffix that is there decides, whether or not the stem before it is long enough. */
-#define RULE(z, suffix, to)                                                                                          \
-    if (ends(z, suffix)) {                                                                                           \
-        if (measure(z) > 0) set_to(z, to);                                                                           \
-        return;                                                                                                      \
+#define RULE(z, suffix, to)                                                                                  \
+    if (ends(z, suffix)) {                                                                                   \
+        if (measure(z) > 0) set_to(z, to);                                                                   \
+        return;                                                                                              \
     }
 
 /* -ization to -ize and the like, by the last letter but one. */
 static void step3(struct stem *z) {
     if (z->k == 0) return;
     switch (z->b[z->k - 1]) {
-    case 'a': RULE(z, "ational", "ate") RULE(z, "tional", "tion") break;
-    case 'c': RULE(z, "enci", "ence") RULE(z, "anci", "ance") break;
-    case 'e': RULE(z, "izer", "ize") break;
+    case 'a':
+        RULE(z, "ational", "ate") RULE(z, "tional", "tion") break;
+    case 'c':
+        RULE(z, "enci", "ence") RULE(z, "anci", "ance") break;
+    case 'e':
+        RULE(z, "izer", "ize") break;
     case 'l':
         RULE(z, "bli", "ble")
         RULE(z, "alli", "al")
@@ -113,45 +122,64 @@ static void step3(struct stem *z) {
         RULE(z, "eli", "e")
         RULE(z, "ousli", "ous")
         break;
-    case 'o': RULE(z, "ization", "ize") RULE(z, "ation", "ate") RULE(z, "ator", "ate") break;
+    case 'o':
+        RULE(z, "ization", "ize") RULE(z, "ation", "ate") RULE(z, "ator", "ate") break;
     case 's':
         RULE(z, "alism", "al")
         RULE(z, "iveness", "ive")
         RULE(z, "fulness", "ful")
         RULE(z, "ousness", "ous")
         break;
-    case 't': RULE(z, "aliti", "al") RULE(z, "iviti", "ive") RULE(z, "biliti", "ble") break;
-    case 'g': RULE(z, "logi", "log") break;
+    case 't':
+        RULE(z, "aliti", "al") RULE(z, "iviti", "ive") RULE(z, "biliti", "ble") break;
+    case 'g':
+        RULE(z, "logi", "log") break;
     }
 }
 
 /* -icate, -ful, -ness. */
 static void step4(struct stem *z) {
     switch (z->b[z->k]) {
-    case 'e': RULE(z, "icate", "ic") RULE(z, "ative", "") RULE(z, "alize", "al") break;
-    case 'i': RULE(z, "iciti", "ic") break;
-    case 'l': RULE(z, "ical", "ic") RULE(z, "ful", "") break;
-    case 's': RULE(z, "ness", "") break;
+    case 'e':
+        RULE(z, "icate", "ic") RULE(z, "ative", "") RULE(z, "alize", "al") break;
+    case 'i':
+        RULE(z, "iciti", "ic") break;
+    case 'l':
+        RULE(z, "ical", "ic") RULE(z, "ful", "") break;
+    case 's':
+        RULE(z, "ness", "") break;
     }
 }
 
 static bool any_suffix(struct stem *z) {
     switch (z->b[z->k - 1]) {
-    case 'a': return ends(z, "al");
-    case 'c': return ends(z, "ance") || ends(z, "ence");
-    case 'e': return ends(z, "er");
-    case 'i': return ends(z, "ic");
-    case 'l': return ends(z, "able") || ends(z, "ible");
-    case 'n': return ends(z, "ant") || ends(z, "ement") || ends(z, "ment") || ends(z, "ent");
+    case 'a':
+        return ends(z, "al");
+    case 'c':
+        return ends(z, "ance") || ends(z, "ence");
+    case 'e':
+        return ends(z, "er");
+    case 'i':
+        return ends(z, "ic");
+    case 'l':
+        return ends(z, "able") || ends(z, "ible");
+    case 'n':
+        return ends(z, "ant") || ends(z, "ement") || ends(z, "ment") || ends(z, "ent");
     case 'o':
         if (ends(z, "ion")) return z->j >= 0 && (z->b[z->j] == 's' || z->b[z->j] == 't');
         return ends(z, "ou");
-    case 's': return ends(z, "ism");
-    case 't': return ends(z, "ate") || ends(z, "iti");
-    case 'u': return ends(z, "ous");
-    case 'v': return ends(z, "ive");
-    case 'z': return ends(z, "ize");
-    default: return false;
+    case 's':
+        return ends(z, "ism");
+    case 't':
+        return ends(z, "ate") || ends(z, "iti");
+    case 'u':
+        return ends(z, "ous");
+    case 'v':
+        return ends(z, "ive");
+    case 'z':
+        return ends(z, "ize");
+    default:
+        return false;
     }
 }
 

@@ -7,9 +7,23 @@
 #include <unicode/utf8.h>
 
 enum word_class {
-    C_OTHER, C_LETTER, C_HEBREW, C_NUMBER, C_KATAKANA, C_CONNECTOR /* ExtendNumLet */, C_IDEOGRAPH,
-    C_COMPLEX /* South-East Asian */, C_FLAG /* regional indicator */, C_EMOJI /* OTHER, and may be one */,
-    C_MID_LETTER, C_MID_NUMBER, C_MID_BOTH, C_QUOTE, C_DOUBLE_QUOTE, C_EXTEND, C_JOINER
+    C_OTHER,
+    C_LETTER,
+    C_HEBREW,
+    C_NUMBER,
+    C_KATAKANA,
+    C_CONNECTOR /* ExtendNumLet */,
+    C_IDEOGRAPH,
+    C_COMPLEX /* South-East Asian */,
+    C_FLAG /* regional indicator */,
+    C_EMOJI /* OTHER, and may be one */,
+    C_MID_LETTER,
+    C_MID_NUMBER,
+    C_MID_BOTH,
+    C_QUOTE,
+    C_DOUBLE_QUOTE,
+    C_EXTEND,
+    C_JOINER
 };
 #define BIT(c)   (1u << (c))
 #define LETTERS  (BIT(C_LETTER) | BIT(C_HEBREW))
@@ -43,24 +57,39 @@ static enum word_class class_of_other(UChar32 c) {
 
 static enum word_class compute_class(UChar32 c) {
     switch (u_getIntPropertyValue(c, UCHAR_WORD_BREAK)) {
-    case U_WB_ALETTER: return C_LETTER;
-    case U_WB_HEBREW_LETTER: return C_HEBREW;
-    case U_WB_NUMERIC: return C_NUMBER;
-    case U_WB_KATAKANA: return C_KATAKANA;
-    case U_WB_EXTENDNUMLET: return C_CONNECTOR;
-    case U_WB_REGIONAL_INDICATOR: return C_FLAG;
-    case U_WB_MIDLETTER: return C_MID_LETTER;
-    case U_WB_MIDNUM: return C_MID_NUMBER;
-    case U_WB_MIDNUMLET: return C_MID_BOTH;
-    case U_WB_SINGLE_QUOTE: return C_QUOTE;
-    case U_WB_DOUBLE_QUOTE: return C_DOUBLE_QUOTE;
+    case U_WB_ALETTER:
+        return C_LETTER;
+    case U_WB_HEBREW_LETTER:
+        return C_HEBREW;
+    case U_WB_NUMERIC:
+        return C_NUMBER;
+    case U_WB_KATAKANA:
+        return C_KATAKANA;
+    case U_WB_EXTENDNUMLET:
+        return C_CONNECTOR;
+    case U_WB_REGIONAL_INDICATOR:
+        return C_FLAG;
+    case U_WB_MIDLETTER:
+        return C_MID_LETTER;
+    case U_WB_MIDNUM:
+        return C_MID_NUMBER;
+    case U_WB_MIDNUMLET:
+        return C_MID_BOTH;
+    case U_WB_SINGLE_QUOTE:
+        return C_QUOTE;
+    case U_WB_DOUBLE_QUOTE:
+        return C_DOUBLE_QUOTE;
     case U_WB_EXTEND:
-    case U_WB_FORMAT: return C_EXTEND;
-    case U_WB_ZWJ: return C_JOINER;
+    case U_WB_FORMAT:
+        return C_EXTEND;
+    case U_WB_ZWJ:
+        return C_JOINER;
     case U_WB_CR:
     case U_WB_LF:
-    case U_WB_NEWLINE: return C_OTHER;
-    default: return class_of_other(c);
+    case U_WB_NEWLINE:
+        return C_OTHER;
+    default:
+        return class_of_other(c);
     }
 }
 
@@ -76,8 +105,10 @@ struct text {
 /* Reads one code point and its class; ill-formed bytes are OTHER. *i < len. */
 static inline enum word_class next_class(const struct text *t, size_t *i, UChar32 *ret_c) {
     UChar32 c = t->s[*i];
-    if (c < 0x80) ++*i;
-    else U8_NEXT(t->s, *i, t->len, c);
+    if (c < 0x80)
+        ++*i;
+    else
+        U8_NEXT(t->s, *i, t->len, c);
     *ret_c = c;
     if (c < 0) return C_OTHER;
     return c < 0x10000 ? bmp_class[c] : compute_class(c);
@@ -168,7 +199,8 @@ static size_t units_end(const struct text *t, size_t start, size_t n) {
 }
 
 /* As segment_end, no longer than a token may be. Looks only as far as that could be. */
-static size_t bounded_end(const struct text *t, size_t start, size_t i, enum word_class class, uint32_t *seen) {
+static size_t bounded_end(const struct text *t, size_t start, size_t i, enum word_class class,
+                          uint32_t *seen) {
     struct text near = {t->s, MIN(t->len, start + 4 * TOKEN_MAX_CHARS)};
     size_t end = segment_end(&near, i, class, seen);
     if (end - start <= TOKEN_MAX_CHARS) return end;
@@ -178,7 +210,8 @@ static size_t bounded_end(const struct text *t, size_t start, size_t i, enum wor
     return segment_end(&near, i, class, seen);
 }
 
-static bool is_word(const struct text *t, size_t i, size_t end, UChar32 c, enum word_class class, uint32_t seen) {
+static bool is_word(const struct text *t, size_t i, size_t end, UChar32 c, enum word_class class,
+                    uint32_t seen) {
     if (class == C_EMOJI) {
         bool selector = end - i >= 3 && !memcmp(t->s + i, "\xef\xb8\x8f", 3); /* U+FE0F: as a picture */
         return selector || u_hasBinaryProperty(c, UCHAR_EMOJI_PRESENTATION);
@@ -211,7 +244,9 @@ bool word_next(const uint8_t *s, size_t len, size_t *pos, size_t *ret_start, boo
     return false;
 }
 
-static inline uint8_t lower_ascii(uint8_t c) { return (uint8_t)(c | (uint8_t)((uint8_t)(c - 'A') < 26) << 5); }
+static inline uint8_t lower_ascii(uint8_t c) {
+    return (uint8_t)(c | (uint8_t)((uint8_t)(c - 'A') < 26) << 5);
+}
 
 size_t lower_case(const uint8_t *s, size_t len, bool ascii, uint8_t *out) {
     if (ascii) {

@@ -11,7 +11,9 @@ static inline v4 load(const uint8_t *p) {
     return v;
 }
 
-static inline v4 splat(uint32_t x) { return (v4){x, x, x, x}; }
+static inline v4 splat(uint32_t x) {
+    return (v4){x, x, x, x};
+}
 
 unsigned bitpack_width(const uint32_t *values, size_t n) {
     uint32_t all = 0;
@@ -46,8 +48,8 @@ static inline v4 prefix_sum(v4 v, v4 prev) {
 }
 
 /* Inlined with constant bits and mode, so that all shifts become immediates. */
-__attribute__((always_inline)) static inline void unpack(const uint8_t *in, const unsigned bits, uint32_t base,
-                                                         uint32_t *out, const enum unpack_mode mode) {
+__attribute__((always_inline)) static inline void
+unpack(const uint8_t *in, const unsigned bits, uint32_t base, uint32_t *out, const enum unpack_mode mode) {
     const v4 mask = splat(bits == 32 ? UINT32_MAX : (1u << bits) - 1);
     v4 prev = splat(base), word = splat(0);
     if (bits) word = load(in);
@@ -70,16 +72,24 @@ __attribute__((always_inline)) static inline void unpack(const uint8_t *in, cons
     }
 }
 
-#define WIDTHS(X)                                                                                                    \
-    X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) X(17) X(18) X(19)    \
-    X(20) X(21) X(22) X(23) X(24) X(25) X(26) X(27) X(28) X(29) X(30) X(31) X(32)
+/* clang-format off */
+#define WIDTHS(X) \
+    X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) \
+    X(17) X(18) X(19) X(20) X(21) X(22) X(23) X(24) X(25) X(26) X(27) X(28) X(29) X(30) X(31) X(32)
+/* clang-format on */
 
 typedef void unpack_fn(const uint8_t *in, uint32_t base, uint32_t *out);
 
-#define DEFINE(n)                                                                                                    \
-    static void plain_##n(const uint8_t *in, uint32_t base, uint32_t *out) { unpack(in, n, base, out, PLAIN); }      \
-    static void plus1_##n(const uint8_t *in, uint32_t base, uint32_t *out) { unpack(in, n, base, out, PLUS1); }      \
-    static void gaps_##n(const uint8_t *in, uint32_t base, uint32_t *out) { unpack(in, n, base, out, GAPS); }
+#define DEFINE(n)                                                                                            \
+    static void plain_##n(const uint8_t *in, uint32_t base, uint32_t *out) {                                 \
+        unpack(in, n, base, out, PLAIN);                                                                     \
+    }                                                                                                        \
+    static void plus1_##n(const uint8_t *in, uint32_t base, uint32_t *out) {                                 \
+        unpack(in, n, base, out, PLUS1);                                                                     \
+    }                                                                                                        \
+    static void gaps_##n(const uint8_t *in, uint32_t base, uint32_t *out) {                                  \
+        unpack(in, n, base, out, GAPS);                                                                      \
+    }
 WIDTHS(DEFINE)
 
 #define ROW(n) {plain_##n, plus1_##n, gaps_##n},

@@ -1,16 +1,19 @@
-/* Bit packing of blocks of 128 integers in the 4-lane vertical layout of SIMD-BP128 (Lemire and Boytsov, "Decoding
- * billions of integers per second through vectorization", 2015).
+/* Bit packing of blocks of 128 integers in the 4-lane vertical layout of SIMD-BP128 (Lemire and Boytsov,
+ * "Decoding billions of integers per second through vectorization", 2015).
  *
- * Value i stands in lane i % 4 at row i / 4. A lane's 32 rows of `bits` bits are concatenated, low bits first, and cut
- * into `bits` 32-bit little-endian words; word w of the four lanes are neighbours. So a block takes 16 * bits bytes and
- * is the same on every machine. No alignment is needed; nothing outside the 16 * bits bytes is touched.
+ * Value i stands in lane i % 4 at row i / 4. A lane's 32 rows of `bits` bits are concatenated, low bits
+ * first, and cut into `bits` 32-bit little-endian words; word w of the four lanes are neighbours. So a block
+ * takes 16 * bits bytes and is the same on every machine. No alignment is needed; nothing outside the 16 *
+ * bits bytes is touched.
  */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
 
 enum { BITPACK_BLOCK = 128 };
-static inline size_t bitpack_size(unsigned bits) { return 16 * (size_t)bits; }
+static inline size_t bitpack_size(unsigned bits) {
+    return 16 * (size_t)bits;
+}
 /* Bits that the largest of n values needs, 0..32. */
 unsigned bitpack_width(const uint32_t *values, size_t n);
 /* bits <= 32; every value fits in bits. in and out are 16-byte aligned. */

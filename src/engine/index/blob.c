@@ -16,8 +16,9 @@ enum { BLOB_VERSION = 1, TABLE_ENTRY = 4, TRAILER_CRC = BLOB_TRAILER_SIZE - 4 };
 
 enum blob_mode { BLOB_MEMORY, BLOB_MAPPED, BLOB_FETCHED };
 
-/* Immutable after open but for `verified` (a set bit is never cleared; set with release order after the page's bytes are
- * final) and, in BLOB_FETCHED, the bytes of pages whose bit is clear, which `lock` guards. */
+/* Immutable after open but for `verified` (a set bit is never cleared; set with release order after the
+ * page's bytes are final) and, in BLOB_FETCHED, the bytes of pages whose bit is clear, which `lock` guards.
+ */
 struct blob {
     enum blob_mode mode;
     struct object_store *store;
@@ -35,7 +36,9 @@ static int corrupt(const struct blob *b, struct err *err, const char *what) {
     return err_set(err, ERR_CORRUPT, "object '%s': %s", b->name, what);
 }
 
-static uint64_t pages_of(uint64_t payload_end) { return (payload_end + BLOB_PAGE - 1) / BLOB_PAGE; }
+static uint64_t pages_of(uint64_t payload_end) {
+    return (payload_end + BLOB_PAGE - 1) / BLOB_PAGE;
+}
 
 static bool page_is_verified(const struct blob *b, uint64_t page) {
     return atomic_load_explicit(&b->verified[page >> 6], memory_order_acquire) >> (page & 63) & 1;
@@ -57,15 +60,16 @@ static int page_check(const struct blob *b, uint64_t page, const uint8_t *bytes,
 
 /* ---- opening ---- */
 
-/* The trailer and the table vouch for each other: the trailer ends with the checksum of all that stands before it back to
- * the table. */
+/* The trailer and the table vouch for each other: the trailer ends with the checksum of all that stands
+ * before it back to the table. */
 static int read_trailer(struct blob *b, uint32_t kind, bool check_sum, uint32_t checksum, struct err *err) {
     const uint8_t *t = b->data + b->size - BLOB_TRAILER_SIZE;
     uint64_t payload_end = get_u64(t);
     uint64_t n_pages = get_u32(t + 8);
     if (get_u32(t + 12) != kind) return corrupt(b, err, "not of the expected kind, or damaged");
     if (get_u16(t + 16) != BLOB_VERSION)
-        return err_set(err, ERR_CORRUPT, "object '%s': format version %u is not known", b->name, get_u16(t + 16));
+        return err_set(err, ERR_CORRUPT, "object '%s': format version %u is not known", b->name,
+                       get_u16(t + 16));
     if (payload_end < BLOB_HEADER_SIZE || payload_end > b->size || n_pages != pages_of(payload_end) ||
         payload_end + n_pages * TABLE_ENTRY + BLOB_TRAILER_SIZE != b->size)
         return corrupt(b, err, "the trailer does not fit the size");
@@ -119,8 +123,8 @@ static int open_mapped(struct blob *b, uint64_t size, struct err *err) {
     return 0;
 }
 
-/* Reserves the address range and fetches the tail: page table, trailer and the last pages of the payload, where the
- * directory stands. `ret_from` is the page from which on the bytes are there. */
+/* Reserves the address range and fetches the tail: page table, trailer and the last pages of the payload,
+ * where the directory stands. `ret_from` is the page from which on the bytes are there. */
 static int open_fetched(struct blob *b, uint64_t size, uint64_t *ret_from, struct err *err) {
     struct object_info info;
     int r = size ? 0 : object_head(b->store, b->key, b->version, &info, err);
@@ -198,13 +202,17 @@ void blob_close(struct blob *b) {
     free(b);
 }
 
-uint64_t blob_payload_end(const struct blob *b) { return b->payload_end; }
-const char *blob_name(const struct blob *b) { return b->name; }
+uint64_t blob_payload_end(const struct blob *b) {
+    return b->payload_end;
+}
+const char *blob_name(const struct blob *b) {
+    return b->name;
+}
 
 /* ---- reading ---- */
 
-/* Fetches pages [first, last] in one get and takes over those that are still missing: verified ones may be in use by
- * other threads and are not touched. Under the lock. */
+/* Fetches pages [first, last] in one get and takes over those that are still missing: verified ones may be in
+ * use by other threads and are not touched. Under the lock. */
 static int fetch_run(struct blob *b, uint64_t first, uint64_t last, struct err *err) {
     struct buf bytes = BUF_INIT;
     uint64_t end = MIN((last + 1) * BLOB_PAGE, b->payload_end);
@@ -253,8 +261,8 @@ static int verify_mapped(struct blob *b, uint64_t first, uint64_t last, struct e
 
 int blob_need(struct blob *b, uint64_t off, uint64_t len, const uint8_t **ret, struct err *err) {
     if (off > b->payload_end || len > b->payload_end - off)
-        return err_set(err, ERR_CORRUPT, "object '%s': a reference to bytes %llu+%llu leads outside of it", b->name,
-                       (unsigned long long)off, (unsigned long long)len);
+        return err_set(err, ERR_CORRUPT, "object '%s': a reference to bytes %llu+%llu leads outside of it",
+                       b->name, (unsigned long long)off, (unsigned long long)len);
     if (len && b->mode != BLOB_MEMORY) {
         uint64_t first = off / BLOB_PAGE, last = (off + len - 1) / BLOB_PAGE;
         while (first <= last && page_is_verified(b, first)) first++;
@@ -293,8 +301,10 @@ void blob_writer_init(struct blob_writer *w, int fd, uint32_t kind) {
 static void write_out(struct blob_writer *w, size_t len) {
     for (size_t done = 0; done < len && !w->sys_errno;) {
         ssize_t n = write(w->fd, w->mem.data + done, len - done);
-        if (n >= 0) done += (size_t)n;
-        else if (errno != EINTR) w->sys_errno = errno;
+        if (n >= 0)
+            done += (size_t)n;
+        else if (errno != EINTR)
+            w->sys_errno = errno;
     }
     memmove(w->mem.data, w->mem.data + len, w->mem.len - len);
     w->mem.len -= len;

@@ -58,7 +58,8 @@ static int value_compare(const void *a, const void *b) {
 static uint32_t group(struct column_builder *b, uint64_t *exists, uint64_t *starts) {
     uint32_t n_with = 0;
     for (size_t i = 0, end; i < b->n; i = end) {
-        for (end = i + 1; end < b->n && b->docs[end] == b->docs[i]; end++) {}
+        for (end = i + 1; end < b->n && b->docs[end] == b->docs[i]; end++) {
+        }
         if (end - i > 1) qsort(b->values + i, end - i, sizeof *b->values, value_compare);
         bitmap_set(exists, b->docs[i]);
         starts[n_with++] = i;
@@ -228,7 +229,8 @@ int column_decode(const uint8_t *p, uint64_t len, uint32_t n_docs, const uint64_
     c.multi = p[28] & 1;
     c.start_width = p[29];
     uint64_t off = COLUMN_HEADER_SIZE;
-    if (c.n_with > n_docs || !c.gcd || !packed_width_ok(c.start_width) || (c.n_with < n_docs) != (exists != NULL))
+    if (c.n_with > n_docs || !c.gcd || !packed_width_ok(c.start_width) ||
+        (c.n_with < n_docs) != (exists != NULL))
         return bad(&c, err, "header");
     if (c.multi ? c.n_values <= c.n_with : c.n_values != c.n_with) return bad(&c, err, "number of values");
     if ((len - off) / COLUMN_ENTRY_SIZE < c.n_blocks || c.n_values > (uint64_t)c.n_blocks * COLUMN_BLOCK ||
@@ -278,6 +280,17 @@ static bool packed_bounds(const struct zone *z, uint64_t gcd, int64_t lo, int64_
     return *ret_lo <= *ret_hi;
 }
 
+/* Which of the values [i, i + n), n <= 64, are inside [from, from + span], as bits. */
+static uint64_t match_word(const struct zone *z, uint32_t i, uint32_t n, uint64_t from, uint64_t span) {
+    uint64_t word = 0, bit = (uint64_t)i * z->width,
+             mask = z->width == 64 ? UINT64_MAX : ((uint64_t)1 << z->width) - 1;
+    for (uint32_t k = 0; k < n; k++, bit += z->width) {
+        uint64_t v = get_u64(z->packed + (bit >> 3)) >> (bit & 7) & mask;
+        word = word >> 1 | (uint64_t)(v - from <= span) << 63;
+    }
+    return word >> (64 - n);
+}
+
 static void range_dense(const struct column *c, int64_t lo, int64_t hi, uint64_t *bits) {
     for (uint32_t b = 0; b < c->n_blocks; b++) {
         struct zone z = zone_of(c, b);
@@ -288,12 +301,8 @@ static void range_dense(const struct column *c, int64_t lo, int64_t hi, uint64_t
             set_bits(bits, first, first + z.n);
             continue;
         }
-        for (uint32_t i = 0; i < z.n; i += 64) {
-            uint64_t word = 0;
-            for (uint32_t k = 0; k < 64 && i + k < z.n; k++)
-                word |= (uint64_t)(packed_get(z.packed, i + k, z.width) - from <= to - from) << k;
-            bits[(first + i) >> 6] |= word;
-        }
+        for (uint32_t i = 0; i < z.n; i += 64)
+            bits[(first + i) >> 6] |= match_word(&z, i, MIN(z.n - i, 64u), from, to - from);
     }
 }
 
@@ -303,8 +312,10 @@ static uint32_t select_rank(const struct column *c, uint32_t rank) {
     uint32_t lo = 0, hi = (c->n_docs - 1) / COLUMN_RANK_BITS;
     while (lo < hi) {
         uint32_t mid = (lo + hi + 1) / 2;
-        if (get_u32(c->ranks + 4 * (size_t)mid) <= rank) lo = mid;
-        else hi = mid - 1;
+        if (get_u32(c->ranks + 4 * (size_t)mid) <= rank)
+            lo = mid;
+        else
+            hi = mid - 1;
     }
     rank -= get_u32(c->ranks + 4 * (size_t)lo);
     size_t w = (size_t)lo * (COLUMN_RANK_BITS / 64);
@@ -329,8 +340,10 @@ static uint32_t owner_of(const struct column *c, uint64_t value_no) {
     uint32_t lo = 0, hi = c->n_with - 1;
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo + 1) / 2;
-        if (start_of(c, mid) <= value_no) lo = mid;
-        else hi = mid - 1;
+        if (start_of(c, mid) <= value_no)
+            lo = mid;
+        else
+            hi = mid - 1;
     }
     return lo;
 }
@@ -341,21 +354,24 @@ static void range_mapped(const struct column *c, int64_t lo, int64_t hi, uint64_
         uint64_t from, to, first = (uint64_t)b * COLUMN_BLOCK;
         if (!packed_bounds(&z, c->gcd, lo, hi, &from, &to)) continue;
         uint32_t rank = owner_of(c, first), doc = select_rank(c, rank);
-        uint64_t end = start_of(c, rank + 1);
-        for (uint32_t i = 0; i < z.n; i++) {
+        uint64_t end = start_of(c, rank + 1), word = 0;
+        for (uint32_t i = 0; i < z.n; i++, word >>= 1) {
+            if (i % 64 == 0) word = match_word(&z, i, MIN(z.n - i, 64u), from, to - from);
             if (first + i >= end) {
                 doc = next_with(c, doc);
                 end = start_of(c, ++rank + 1);
             }
-            if (packed_get(z.packed, i, z.width) - from <= to - from) bitmap_set(bits, doc);
+            if (word & 1) bitmap_set(bits, doc);
         }
     }
 }
 
 void column_range(const struct column *c, int64_t lo, int64_t hi, uint64_t *bits) {
     if (lo > hi) return;
-    if (!c->exists && !c->multi) range_dense(c, lo, hi, bits);
-    else range_mapped(c, lo, hi, bits);
+    if (!c->exists && !c->multi)
+        range_dense(c, lo, hi, bits);
+    else
+        range_mapped(c, lo, hi, bits);
 }
 
 int column_verify(const struct column *c, struct err *err) {

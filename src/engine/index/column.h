@@ -1,7 +1,8 @@
 /* Columns: the values of a field by document, bit-packed. And plain bit-packed arrays.
  *
- * Values are kept as (v - min) / gcd: min per block of COLUMN_BLOCK values, gcd per column (dates, prices and doubles
- * often share a large divisor). Every block has its minimum and maximum, so that ranges skip it or take it whole.
+ * Values are kept as (v - min) / gcd: min per block of COLUMN_BLOCK values, gcd per column (dates, prices and
+ * doubles often share a large divisor). Every block has its minimum and maximum, so that ranges skip it or
+ * take it whole.
  */
 #pragma once
 #include "index/blob.h"
@@ -14,8 +15,12 @@ static inline unsigned packed_width(uint64_t max) {
     unsigned width = max ? 64 - (unsigned)__builtin_clzll(max) : 0;
     return width > 56 ? 64 : width;
 }
-static inline bool packed_width_ok(unsigned width) { return width <= 56 || width == 64; }
-static inline uint64_t packed_size(uint64_t n, unsigned width) { return (n * width + 7) / 8 + PACKED_PAD; }
+static inline bool packed_width_ok(unsigned width) {
+    return width <= 56 || width == 64;
+}
+static inline uint64_t packed_size(uint64_t n, unsigned width) {
+    return (n * width + 7) / 8 + PACKED_PAD;
+}
 static inline uint64_t packed_get(const uint8_t *p, uint64_t i, unsigned width) {
     uint64_t bit = i * width, word;
     memcpy(&word, p + (bit >> 3), 8);
@@ -45,8 +50,8 @@ static inline void column_builder_add(struct column_builder *b, uint32_t docno, 
 /* Orders by document; values of one document keep their order. All documents are < n_docs. */
 void column_builder_sort(struct column_builder *, uint32_t n_docs);
 void column_builder_release(struct column_builder *);
-/* Writes the column, 8-byte aligned, values ascending within each document. exists (n_docs bits, cleared by the
- * caller) gets the documents that have one. Returns their number. */
+/* Writes the column, 8-byte aligned, values ascending within each document. exists (n_docs bits, cleared by
+ * the caller) gets the documents that have one. Returns their number. */
 uint32_t column_write(struct column_builder *, uint32_t n_docs, struct blob_writer *out, uint64_t *exists,
                       uint64_t *ret_off, uint64_t *ret_len);
 

@@ -1,8 +1,8 @@
 /* Deletes of one segment: which documents are dead, and what they take off its statistics.
  *
- * Term corrections are hash tables from (index, ordinal) to a count. A clone shares the large table with its parent and
- * copies the small one on top of it; when that has grown, clone folds both into a new large one. So marking one
- * document in a copy costs the bitmap and a small table. */
+ * Term corrections are hash tables from (index, ordinal) to a count. A clone shares the large table with its
+ * parent and copies the small one on top of it; when that has grown, clone folds both into a new large one.
+ * So marking one document in a copy costs the bitmap and a small table. */
 #include "index/segment_internal.h"
 
 enum { DELETES_VERSION = 1, BITS_BITMAP = 0, BITS_LIST = 1, FOLD_MIN = 1024 };
@@ -14,7 +14,7 @@ struct term_counts {
     struct term_count {
         uint64_t key; /* index << 32 | ordinal */
         uint32_t count;
-    } *slots;
+    } * slots;
 };
 struct deletes {
     atomic_int refs;
@@ -124,15 +124,23 @@ void deletes_unref(struct deletes *d) {
     free(d);
 }
 
-uint32_t deletes_count(const struct deletes *d) { return d ? d->count : 0; }
-uint64_t deletes_hash_sum(const struct deletes *d) { return d ? d->hash_sum : 0; }
-const uint64_t *deletes_bits(const struct deletes *d) { return d ? d->bits : NULL; }
+uint32_t deletes_count(const struct deletes *d) {
+    return d ? d->count : 0;
+}
+uint64_t deletes_hash_sum(const struct deletes *d) {
+    return d ? d->hash_sum : 0;
+}
+const uint64_t *deletes_bits(const struct deletes *d) {
+    return d ? d->bits : NULL;
+}
 
 void deletes_field(const struct deletes *d, const struct segment_field *f, struct field_stats *ret) {
     *ret = d ? d->fields[f->entry] : (struct field_stats){0};
 }
 
-static uint64_t term_count_key(uint32_t entry, uint32_t ord) { return (uint64_t)entry << 32 | ord; }
+static uint64_t term_count_key(uint32_t entry, uint32_t ord) {
+    return (uint64_t)entry << 32 | ord;
+}
 
 uint32_t deletes_term_df(const struct deletes *d, const struct segment_field *f, uint32_t ord) {
     if (!d) return 0;
@@ -149,31 +157,39 @@ struct contribution {
     struct term {
         uint32_t entry, len;
         size_t at; /* in text */
-    } *terms;
+    } * terms;
     size_t n_terms, cap_terms;
     struct buf text;
-    uint32_t *touched; /* indexes with at least one item, ascending as they are fed in order */
+    struct touched { /* indexes with at least one item */
+        uint32_t entry;
+        uint64_t tokens;
+    } * touched;
     size_t n_touched, cap_touched;
-    uint64_t *tokens; /* per touched index */
-    size_t cap_tokens;
+    uint32_t *slots; /* per index: its place in touched, from 1 */
 };
+
+static struct touched *touch(struct contribution *c) {
+    uint32_t *slot = &c->slots[c->entry];
+    if (!*slot) {
+        VEC_GROW(c->touched, c->n_touched, c->cap_touched);
+        c->touched[c->n_touched++] = (struct touched){.entry = c->entry};
+        *slot = (uint32_t)c->n_touched;
+    }
+    return &c->touched[*slot - 1];
+}
 
 static void take_item(void *ctx, const struct index_item *item) {
     struct contribution *c = ctx;
-    if (!c->n_touched || c->touched[c->n_touched - 1] != c->entry) {
-        VEC_GROW(c->touched, c->n_touched, c->cap_touched);
-        VEC_GROW(c->tokens, c->n_touched, c->cap_tokens);
-        c->touched[c->n_touched] = c->entry;
-        c->tokens[c->n_touched++] = 0;
-    }
+    struct touched *touched = touch(c);
     if (!item->term) return;
-    if (c->segment->fields[c->entry].spec.type == FIELD_TEXT) c->tokens[c->n_touched - 1]++;
+    if (c->segment->fields[c->entry].spec.type == FIELD_TEXT) touched->tokens++;
     VEC_GROW(c->terms, c->n_terms, c->cap_terms);
     c->terms[c->n_terms++] = (struct term){c->entry, item->len, c->text.len};
     buf_add(&c->text, item->term, item->len);
 }
 
-static int take_value(void *ctx, uint32_t spec_no, struct index_feeder *f, const struct jval *value, struct err *err) {
+static int take_value(void *ctx, uint32_t spec_no, struct index_feeder *f, const struct jval *value,
+                      struct err *err) {
     struct contribution *c = ctx;
     c->entry = spec_no;
     return f->ops->feed(f, value, take_item, c, err);
@@ -212,21 +228,21 @@ static int contribution_read(struct contribution *c, uint32_t docno, struct err 
     struct doc_feeder *feeder = segment_feeder(c->segment);
     const uint8_t *raw;
     uint32_t len;
-    int r = docstore_peek(&c->segment->docs, docno, &raw, &len, err);
+    int r = docstore_peek(&c->segment->docs, NULL, docno, &raw, &len, err);
     return r ? r : doc_feeder_run(feeder, (const char *)raw, len, take_value, c, err);
 }
 
 static void contribution_release(struct contribution *c) {
     free(c->terms);
     free(c->touched);
-    free(c->tokens);
+    free(c->slots);
     buf_release(&c->text);
 }
 
 static void apply(struct deletes *d, const struct contribution *c, const uint64_t *keys, size_t n_keys) {
     for (size_t i = 0; i < c->n_touched; i++) {
-        d->fields[c->touched[i]].n_docs++;
-        d->fields[c->touched[i]].sum_ttf += c->tokens[i];
+        d->fields[c->touched[i].entry].n_docs++;
+        d->fields[c->touched[i].entry].sum_ttf += c->touched[i].tokens;
     }
     for (size_t i = 0; i < n_keys; i++) counts_add(&d->delta, keys[i], 1);
 }
@@ -239,6 +255,7 @@ int deletes_add(struct deletes *d, const struct segment *s, uint32_t docno, stru
     if (docno >= d->n_docs || d->segment_sum != s->summary.checksum_sum)
         return err_set(err, ERR_INVALID, "document %u is not of the segment of these deletes", docno);
     if (bitmap_get(d->bits, docno)) return 0;
+    c.slots = xcalloc(s->n_fields, sizeof *c.slots);
     int r = segment_seq(s, docno, &seq, NULL, err);
     if (!r) r = segment_id(s, docno, &id, err);
     if (!r) r = contribution_read(&c, docno, err);
@@ -290,8 +307,10 @@ static void put_bits(const struct deletes *d, struct buf *b) {
         }
     bool as_list = list.len < size;
     buf_addc(b, as_list ? BITS_LIST : BITS_BITMAP);
-    if (as_list) buf_add(b, list.data, list.len);
-    else buf_add(b, d->bits, size);
+    if (as_list)
+        buf_add(b, list.data, list.len);
+    else
+        buf_add(b, d->bits, size);
     buf_release(&list);
 }
 
@@ -319,8 +338,8 @@ static void put_corrections(const struct deletes *d, struct buf *b) {
     free(counts);
 }
 
-int deletes_write(const struct deletes *d, struct blob_writer *out, uint64_t *ret_size, uint32_t *ret_checksum,
-                  struct err *err) {
+int deletes_write(const struct deletes *d, struct blob_writer *out, uint64_t *ret_size,
+                  uint32_t *ret_checksum, struct err *err) {
     struct buf b = BUF_INIT;
     buf_add_u16(&b, DELETES_VERSION);
     buf_add_u16(&b, 0);
@@ -345,17 +364,21 @@ static void get_bits(struct deletes *d, struct cursor *c, uint32_t count) {
     }
     for (uint64_t i = 0, docno = 0; i < count && !c->bad; i++, docno++) {
         docno += cursor_varint(c);
-        if (docno >= d->n_docs) c->bad = true;
-        else bitmap_set(d->bits, (uint32_t)docno);
+        if (docno >= d->n_docs)
+            c->bad = true;
+        else
+            bitmap_set(d->bits, (uint32_t)docno);
     }
 }
 
 static void get_corrections(struct deletes *d, const struct segment *s, struct cursor *c) {
     uint64_t n_entries = cursor_varint(c), last = 0;
     for (uint64_t i = 0; i < n_entries && !c->bad; i++) {
-        uint64_t e = cursor_varint(c), n_docs = cursor_varint(c), ttf = cursor_varint(c), n = cursor_varint(c);
-        if (e >= d->n_entries || (i && e <= last) || n_docs > d->count || n_docs > s->fields[e].stats.n_docs ||
-            ttf > s->fields[e].stats.sum_ttf || n > (uint64_t)(c->end - c->p)) {
+        uint64_t e = cursor_varint(c), n_docs = cursor_varint(c), ttf = cursor_varint(c),
+                 n = cursor_varint(c);
+        if (e >= d->n_entries || (i && e <= last) || n_docs > d->count ||
+            n_docs > s->fields[e].stats.n_docs || ttf > s->fields[e].stats.sum_ttf ||
+            n > (uint64_t)(c->end - c->p)) {
             c->bad = true;
             return;
         }
@@ -364,8 +387,10 @@ static void get_corrections(struct deletes *d, const struct segment *s, struct c
         for (uint64_t ord = 0; n && !c->bad; n--, ord++) {
             ord += cursor_varint(c);
             uint64_t count = cursor_varint(c);
-            if (ord >= s->fields[e].inverted.region.n_terms || !count || count > d->count) c->bad = true;
-            else counts_add(d->base, term_count_key((uint32_t)e, (uint32_t)ord), (uint32_t)count);
+            if (ord >= s->fields[e].inverted.region.n_terms || !count || count > d->count)
+                c->bad = true;
+            else
+                counts_add(d->base, term_count_key((uint32_t)e, (uint32_t)ord), (uint32_t)count);
         }
     }
 }
@@ -374,14 +399,15 @@ static int decode(struct cursor *c, const struct segment *s, const struct blob *
                   struct err *err) {
     uint16_t version = cursor_u16(c);
     if (version != DELETES_VERSION)
-        return err_set(err, ERR_CORRUPT, "object '%s': deletes version %u is not known", blob_name(blob), version);
+        return err_set(err, ERR_CORRUPT, "object '%s': deletes version %u is not known", blob_name(blob),
+                       version);
     cursor_u16(c);
     uint32_t n_docs = cursor_u32(c), n_entries = cursor_u32(c), count = cursor_u32(c);
     uint64_t hash_sum = cursor_u64(c), segment_sum = cursor_u64(c);
     if (c->bad || n_docs != s->summary.n_docs || n_entries != s->n_fields || count > n_docs ||
         segment_sum != s->summary.checksum_sum)
-        return err_set(err, ERR_CORRUPT, "object '%s': these are not the deletes of segment '%s'", blob_name(blob),
-                       segment_name(s));
+        return err_set(err, ERR_CORRUPT, "object '%s': these are not the deletes of segment '%s'",
+                       blob_name(blob), segment_name(s));
     struct deletes *d = deletes_new(s);
     d->count = count;
     d->hash_sum = hash_sum;

@@ -32,7 +32,8 @@ static int close_block(struct docstore_writer *w, struct err *err) {
         size_t bound = ZSTD_compressBound(raw->len);
         buf_clear(&w->packed);
         n = ZSTD_compressCCtx(s->zstd_c, buf_grow(&w->packed, bound), bound, raw->data, raw->len, ZSTD_LEVEL);
-        if (ZSTD_isError(n)) return err_set(err, ERR_NO_MEMORY, "could not compress: %s", ZSTD_getErrorName(n));
+        if (ZSTD_isError(n))
+            return err_set(err, ERR_NO_MEMORY, "could not compress: %s", ZSTD_getErrorName(n));
     }
     bool packed = n < raw->len;
     blob_write(w->out, packed ? w->packed.data : raw->data, packed ? n : raw->len);
@@ -93,7 +94,8 @@ static int bad(const struct docstore *d, struct err *err, const char *what) {
     return err_set(err, ERR_CORRUPT, "object '%s': damaged stored documents: %s", blob_name(d->blob), what);
 }
 
-static int block_at(const struct docstore *d, const uint8_t *index, uint32_t no, struct block *ret, struct err *err) {
+static int block_at(const struct docstore *d, const uint8_t *index, uint32_t no, struct block *ret,
+                    struct err *err) {
     const uint8_t *e = index + (size_t)no * DOC_INDEX_ENTRY, *next = e + DOC_INDEX_ENTRY;
     uint64_t off = get_u64(e), end = get_u64(next);
     *ret = (struct block){off, end - off, no, get_u32(e + 8), get_u32(next + 8), get_u32(e + 12)};
@@ -106,8 +108,8 @@ static int block_at(const struct docstore *d, const uint8_t *index, uint32_t no,
 static int index_of(const struct docstore *d, const uint8_t **ret, uint32_t *ret_n, struct err *err) {
     const struct docstore_place *pl = &d->place;
     uint64_t n = pl->index_len / DOC_INDEX_ENTRY;
-    if (!n || n > (uint64_t)d->n + 1 || pl->index_len % DOC_INDEX_ENTRY || !packed_width_ok(pl->start_width) ||
-        packed_size(d->n, pl->start_width) != pl->starts_len)
+    if (!n || n > (uint64_t)d->n + 1 || pl->index_len % DOC_INDEX_ENTRY ||
+        !packed_width_ok(pl->start_width) || packed_size(d->n, pl->start_width) != pl->starts_len)
         return bad(d, err, "directory");
     *ret_n = (uint32_t)n - 1;
     return blob_need(d->blob, pl->index_off, pl->index_len, ret, err);
@@ -122,8 +124,10 @@ static int find_block(const struct docstore *d, uint32_t docno, struct block *re
     uint32_t lo = 0, hi = n - 1;
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo + 1) / 2;
-        if (get_u32(index + (size_t)mid * DOC_INDEX_ENTRY + 8) <= docno) lo = mid;
-        else hi = mid - 1;
+        if (get_u32(index + (size_t)mid * DOC_INDEX_ENTRY + 8) <= docno)
+            lo = mid;
+        else
+            hi = mid - 1;
     }
     r = block_at(d, index, lo, ret, err);
     if (!r && (docno < ret->first || docno >= ret->end)) return bad(d, err, "block index");
@@ -148,12 +152,14 @@ static int span_of(const struct docstore *d, uint32_t docno, const struct block 
     return 0;
 }
 
-/* The block's documents; compressed ones are kept in the thread's scratch until the next block is read. */
-static int read_block(const struct docstore *d, const struct block *b, const uint8_t **ret, struct err *err) {
+/* The block's documents; compressed ones are kept in the cache until another block is read through it. */
+static int read_block(const struct docstore *d, struct doc_cache *cache, const struct block *b,
+                      const uint8_t **ret, struct err *err) {
     struct index_scratch *s = index_scratch();
     const uint8_t *p;
-    if (s->block_segment == d->uid && s->block_no == b->no) {
-        *ret = s->block.data;
+    if (!cache) cache = &s->docs;
+    if (cache->uid == d->uid && cache->block_no == b->no) {
+        *ret = cache->raw.data;
         return 0;
     }
     int r = blob_need(d->blob, d->place.blocks_off + b->off, b->packed_len, &p, err);
@@ -162,25 +168,26 @@ static int read_block(const struct docstore *d, const struct block *b, const uin
     if (b->packed_len == b->raw_len) return 0;
     if (!s->zstd_d) s->zstd_d = ZSTD_createDCtx();
     if (!s->zstd_d) return err_set(err, ERR_NO_MEMORY, "could not make a decompression context");
-    s->block_segment = 0;
-    if (s->block.cap > 16 * DOC_BLOCK_MAX && b->raw_len <= DOC_BLOCK_MAX) buf_release(&s->block);
-    buf_clear(&s->block);
-    uint8_t *to = buf_grow(&s->block, b->raw_len);
+    cache->uid = 0;
+    if (cache->raw.cap > 16 * DOC_BLOCK_MAX && b->raw_len <= DOC_BLOCK_MAX) buf_release(&cache->raw);
+    buf_clear(&cache->raw);
+    uint8_t *to = buf_grow(&cache->raw, b->raw_len);
     size_t n = ZSTD_decompressDCtx(s->zstd_d, to, b->raw_len, p, b->packed_len);
     if (ZSTD_isError(n) || n != b->raw_len) return bad(d, err, "a block does not decompress");
-    s->block_segment = d->uid;
-    s->block_no = b->no;
+    cache->uid = d->uid;
+    cache->block_no = b->no;
     *ret = to;
     return 0;
 }
 
-int docstore_peek(const struct docstore *d, uint32_t docno, const uint8_t **ret, uint32_t *ret_len, struct err *err) {
+int docstore_peek(const struct docstore *d, struct doc_cache *cache, uint32_t docno, const uint8_t **ret,
+                  uint32_t *ret_len, struct err *err) {
     struct block b;
     uint32_t from;
     const uint8_t *p;
     int r = find_block(d, docno, &b, err);
     if (!r) r = span_of(d, docno, &b, &from, ret_len, err);
-    if (!r) r = read_block(d, &b, &p, err);
+    if (!r) r = read_block(d, cache, &b, &p, err);
     if (!r) *ret = p + from;
     return r;
 }
@@ -188,7 +195,7 @@ int docstore_peek(const struct docstore *d, uint32_t docno, const uint8_t **ret,
 int docstore_get(const struct docstore *d, uint32_t docno, struct buf *out, struct err *err) {
     const uint8_t *p;
     uint32_t len;
-    int r = docstore_peek(d, docno, &p, &len, err);
+    int r = docstore_peek(d, NULL, docno, &p, &len, err);
     if (!r) buf_add(out, p, len);
     return r;
 }
@@ -211,7 +218,8 @@ int docstore_block_of(const struct docstore *d, uint32_t docno, uint32_t *ret_fi
     return 0;
 }
 
-int docstore_copy_block(const struct docstore *d, uint32_t docno, struct docstore_writer *w, struct err *err) {
+int docstore_copy_block(const struct docstore *d, uint32_t docno, struct docstore_writer *w,
+                        struct err *err) {
     struct block b;
     const uint8_t *p;
     int r = find_block(d, docno, &b, err);
@@ -239,7 +247,7 @@ int docstore_verify(const struct docstore *d, uint64_t *ret_raw_bytes, struct er
         if ((r = block_at(d, index, i, &b, err))) return r;
         if (b.first != next) return bad(d, err, "block index");
         next = b.end;
-        r = read_block(d, &b, &p, err);
+        r = read_block(d, NULL, &b, &p, err);
         uint32_t at = 0;
         for (uint32_t doc = b.first; !r && doc < b.end; doc++) {
             uint32_t from, len;

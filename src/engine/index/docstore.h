@@ -1,12 +1,12 @@
-/* Stored documents: blocks of 16 to 32 KB, each compressed on its own (zstd level 3, or stored when that does not
- * help); a larger document has a block to itself. */
+/* Stored documents: blocks of 16 to 32 KB, each compressed on its own (zstd level 3, or stored when that does
+ * not help); a larger document has a block to itself. */
 #pragma once
 #include "index/blob.h"
 #include "util/codec.h"
 
 enum {
-    DOC_BLOCK_BYTES = 16 * 1024,     /* a block is closed when it has this much */
-    DOC_BLOCK_MAX = 32 * 1024,       /* a document that would make it larger starts a new one */
+    DOC_BLOCK_BYTES = 16 * 1024,       /* a block is closed when it has this much */
+    DOC_BLOCK_MAX = 32 * 1024,         /* a document that would make it larger starts a new one */
     DOC_STORE_MAX = 256 * 1024 * 1024, /* bytes of a block that a reader accepts */
     DOC_INDEX_ENTRY = 16,
 };
@@ -17,8 +17,8 @@ struct docstore_place {
 };
 struct docstore_writer {
     struct blob_writer *out;
-    uint64_t base;    /* where the region starts */
-    struct buf raw;   /* the open block */
+    uint64_t base;  /* where the region starts */
+    struct buf raw; /* the open block */
     struct buf packed;
     struct buf index; /* entries of the closed blocks */
     uint64_t *starts; /* per document: where it starts in its block */
@@ -29,17 +29,24 @@ int docstore_writer_add(struct docstore_writer *, const void *raw, size_t len, s
 int docstore_writer_finish(struct docstore_writer *, struct docstore_place *ret, struct err *);
 void docstore_writer_release(struct docstore_writer *);
 
+/* The block that was decompressed last. One thread. */
+struct doc_cache {
+    uint64_t uid; /* of the docstore; 0 = nothing */
+    uint32_t block_no;
+    struct buf raw;
+};
 /* Immutable. */
 struct docstore {
     struct blob *blob; /* borrowed */
-    uint64_t uid;      /* key of the per-thread block cache */
+    uint64_t uid;      /* key of caches */
     uint32_t n;
     struct docstore_place place;
 };
 /* Appends the document. */
 int docstore_get(const struct docstore *, uint32_t docno, struct buf *out, struct err *);
-/* The document's bytes, valid until this thread reads another one. */
-int docstore_peek(const struct docstore *, uint32_t docno, const uint8_t **ret, uint32_t *ret_len, struct err *);
+/* The document's bytes, valid until the cache is used again; NULL is the thread's own cache. */
+int docstore_peek(const struct docstore *, struct doc_cache *, uint32_t docno, const uint8_t **ret,
+                  uint32_t *ret_len, struct err *);
 int docstore_size(const struct docstore *, uint32_t docno, uint32_t *ret, struct err *);
 /* The documents [*ret_first, *ret_end) share the block of docno, of *ret_bytes uncompressed. */
 int docstore_block_of(const struct docstore *, uint32_t docno, uint32_t *ret_first, uint32_t *ret_end,

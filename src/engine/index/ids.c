@@ -17,7 +17,8 @@ static size_t shared_prefix(const void *a, size_t a_len, const void *b, size_t b
 }
 
 int ids_writer_add(struct ids_writer *w, const char *id, size_t len, struct err *err) {
-    if (len > ID_MAX_BYTES) return err_set(err, ERR_INVALID, "the id has more than %d bytes", (int)ID_MAX_BYTES);
+    if (len > ID_MAX_BYTES)
+        return err_set(err, ERR_INVALID, "the id has more than %d bytes", (int)ID_MAX_BYTES);
     if (w->n && id_compare(w->last.data, w->last.len, id, len) >= 0)
         return err_set(err, ERR_INVALID, "ids must ascend");
     if (w->n % ID_BLOCK == 0) {
@@ -61,7 +62,9 @@ static int bad(const struct ids *ids, struct err *err) {
     return err_set(err, ERR_CORRUPT, "object '%s': damaged ids", blob_name(ids->blob));
 }
 
-static uint32_t n_blocks(const struct ids *ids) { return (ids->n + ID_BLOCK - 1) / ID_BLOCK; }
+static uint32_t n_blocks(const struct ids *ids) {
+    return (ids->n + ID_BLOCK - 1) / ID_BLOCK;
+}
 
 static int block_open(const struct ids *ids, uint32_t block, struct cursor *ret, struct err *err) {
     const struct ids_place *pl = &ids->place;
@@ -102,8 +105,10 @@ static int find_block(const struct ids *ids, const char *id, size_t len, uint32_
         if (r) return r;
         const uint8_t *first = cursor_bytes(&c, &n);
         if (c.bad) return bad(ids, err);
-        if (id_compare(first, n, id, len) <= 0) lo = mid;
-        else hi = mid - 1;
+        if (id_compare(first, n, id, len) <= 0)
+            lo = mid;
+        else
+            hi = mid - 1;
     }
     *ret = lo;
     return 0;
@@ -135,7 +140,8 @@ int ids_get(const struct ids *ids, uint32_t docno, struct buf *out, struct err *
     uint32_t len = 0;
     char id[ID_MAX_BYTES];
     struct cursor c;
-    if (docno >= ids->n) return err_set(err, ERR_CORRUPT, "object '%s': no document %u", blob_name(ids->blob), docno);
+    if (docno >= ids->n)
+        return err_set(err, ERR_CORRUPT, "object '%s': no document %u", blob_name(ids->blob), docno);
     int r = block_open(ids, docno / ID_BLOCK, &c, err);
     if (r) return r;
     for (uint32_t i = 0; i <= docno % ID_BLOCK; i++)

@@ -29,7 +29,8 @@ struct ids {
     uint32_t n;
     struct ids_place place;
 };
-int ids_find(const struct ids *, const char *id, size_t len, bool *ret_found, uint32_t *ret_docno, struct err *);
+int ids_find(const struct ids *, const char *id, size_t len, bool *ret_found, uint32_t *ret_docno,
+             struct err *);
 int ids_get(const struct ids *, uint32_t docno, struct buf *out, struct err *);
 
 /* All ids in order. */

@@ -8,14 +8,19 @@
 
 const struct index_type_ops *index_type(enum field_type type) {
     switch (type) {
-    case FIELD_TEXT: return &index_text;
-    case FIELD_KEYWORD: return &index_keyword;
+    case FIELD_TEXT:
+        return &index_text;
+    case FIELD_KEYWORD:
+        return &index_keyword;
     case FIELD_LONG:
     case FIELD_DOUBLE:
     case FIELD_BOOLEAN:
-    case FIELD_DATETIME: return &index_number;
-    case FIELD_VECTOR: return &index_vector;
-    default: return NULL;
+    case FIELD_DATETIME:
+        return &index_number;
+    case FIELD_VECTOR:
+        return &index_vector;
+    default:
+        return NULL;
     }
 }
 
@@ -110,7 +115,8 @@ static int feed_value(void *ctx, uint32_t field_no, const struct jval *value, st
     return 0;
 }
 
-int doc_feeder_run(struct doc_feeder *d, const char *raw, size_t len, doc_value *value, void *ctx, struct err *err) {
+int doc_feeder_run(struct doc_feeder *d, const char *raw, size_t len, doc_value *value, void *ctx,
+                   struct err *err) {
     struct feed_run run = {d, value, ctx};
     struct jval *doc;
     d->stamp++;
@@ -121,7 +127,8 @@ int doc_feeder_run(struct doc_feeder *d, const char *raw, size_t len, doc_value 
 
 bool index_spec_equal(const struct index_spec *a, const struct index_spec *b) {
     return a->type == b->type && a->analyzer == b->analyzer && a->similarity == b->similarity &&
-           a->dimensions == b->dimensions && a->path_len == b->path_len && !memcmp(a->path, b->path, a->path_len);
+           a->dimensions == b->dimensions && a->path_len == b->path_len &&
+           !memcmp(a->path, b->path, a->path_len);
 }
 
 /* ---- per thread ---- */
@@ -136,12 +143,13 @@ static void scratch_free(void *p) {
     ZSTD_freeDCtx(s->zstd_d);
     doc_feeder_release(&s->feeder);
     free_borrowed_schema(s->feeder_schema);
-    buf_release(&s->block);
-    buf_release(&s->doc);
+    buf_release(&s->docs.raw);
     free(s);
 }
 
-static void scratch_init(void) { pthread_key_create(&scratch_key, scratch_free); }
+static void scratch_init(void) {
+    pthread_key_create(&scratch_key, scratch_free);
+}
 
 struct index_scratch *index_scratch(void) {
     pthread_once(&scratch_once, scratch_init);

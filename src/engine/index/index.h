@@ -1,12 +1,13 @@
-/* The interface of an index type: what a new kind of index (sparse, clustered vectors) has to provide. It adds one file
- * with a `const struct index_type_ops` and one row to the table in index.c; the segment writer, the merge, deletes and
- * verification work from the table.
+/* The interface of an index type: what a new kind of index (sparse, clustered vectors) has to provide. It
+ * adds one file with a `const struct index_type_ops` and one row to the table in index.c; the segment writer,
+ * the merge, deletes and verification work from the table.
  *
- * feed() alone decides what a value contributes. The writer indexes what it emits and deletes subtract what it emits,
- * so the two cannot differ.
+ * feed() alone decides what a value contributes. The writer indexes what it emits and deletes subtract what
+ * it emits, so the two cannot differ.
  */
 #pragma once
 #include "index/analyzer.h"
+#include "index/docstore.h"
 #include "index/segment.h"
 
 /* One index: a field, or one analyzer of a TEXT field. Strings are borrowed. */
@@ -32,9 +33,9 @@ typedef void index_emit(void *ctx, const struct index_item *);
 struct index_feeder {
     const struct index_spec *spec;
     const struct index_type_ops *ops; /* NULL: not indexed */
-    uint64_t doc_stamp;     /* of the document the rest belongs to */
-    uint32_t next_position; /* TEXT: where the next value starts */
-    bool done;              /* VECTOR: the document has its vector */
+    uint64_t doc_stamp;               /* of the document the rest belongs to */
+    uint32_t next_position;           /* TEXT: where the next value starts */
+    bool done;                        /* VECTOR: the document has its vector */
 };
 
 /* Base of every type's writer; documents come in ascending order. */
@@ -130,27 +131,32 @@ bool index_spec_equal(const struct index_spec *, const struct index_spec *);
 
 /* ---- per thread ---- */
 
-/* Things that are dear to make and belong to a thread: analyzers, compression contexts, the last document block. Freed
- * when the thread ends. */
+/* Things that are dear to make and belong to a thread: analyzers, compression contexts, the last document
+ * block. Freed when the thread ends. */
 struct index_scratch {
     struct analyzer_state *analyzers[ANALYZER_COUNT];
-    void *zstd_c, *zstd_d;  /* ZSTD_CCtx, ZSTD_DCtx */
-    uint64_t block_segment; /* the document block in `block`: segment_uid and number; 0 = none */
-    uint32_t block_no;
-    struct buf block;
+    void *zstd_c, *zstd_d; /* ZSTD_CCtx, ZSTD_DCtx */
+    struct doc_cache docs;
     uint64_t feeder_segment; /* the segment `feeder` was made for; 0 = none */
     struct doc_feeder feeder;
     struct schema *feeder_schema; /* owned; paths are the segment's */
-    struct buf doc;
 };
 struct index_scratch *index_scratch(void);
 /* ERR_UNSUPPORTED when the analyzer is not built in. */
 int index_scratch_analyzer(enum analyzer, struct analyzer_state **ret, struct err *);
 
-static inline bool merge_canceled(const volatile int *cancel) { return cancel && *cancel; }
+static inline bool merge_canceled(const volatile int *cancel) {
+    return cancel && *cancel;
+}
 
 /* ---- bitmaps: uint64_t words, least significant bit first ---- */
-static inline size_t bitmap_words(uint32_t n) { return ((size_t)n + 63) / 64; }
-static inline void bitmap_set(uint64_t *bits, uint32_t i) { bits[i >> 6] |= (uint64_t)1 << (i & 63); }
-static inline bool bitmap_get(const uint64_t *bits, uint32_t i) { return bits[i >> 6] >> (i & 63) & 1; }
+static inline size_t bitmap_words(uint32_t n) {
+    return ((size_t)n + 63) / 64;
+}
+static inline void bitmap_set(uint64_t *bits, uint32_t i) {
+    bits[i >> 6] |= (uint64_t)1 << (i & 63);
+}
+static inline bool bitmap_get(const uint64_t *bits, uint32_t i) {
+    return bits[i >> 6] >> (i & 63) & 1;
+}
 uint32_t bitmap_count(const uint64_t *bits, uint32_t n);

@@ -67,13 +67,15 @@ static int index_open(const struct inverted *inv, struct block_index *ret, struc
 
 /* The separator of a block; empty when the index is damaged. */
 static const uint8_t *separator(const struct block_index *x, uint32_t block, size_t *ret_len) {
-    uint32_t start = block ? get_u32(x->ends + 4 * (size_t)(block - 1)) : 0, end = get_u32(x->ends + 4 * (size_t)block);
+    uint32_t start = block ? get_u32(x->ends + 4 * (size_t)(block - 1)) : 0,
+             end = get_u32(x->ends + 4 * (size_t)block);
     bool good = start <= end && end <= x->text_len;
     *ret_len = good ? end - start : 0;
     return x->text + (good ? start : 0);
 }
 
-static bool separator_above(const struct block_index *x, uint32_t block, uint64_t key, const char *term, size_t len) {
+static bool separator_above(const struct block_index *x, uint32_t block, uint64_t key, const char *term,
+                            size_t len) {
     uint64_t block_key = get_u64(x->keys + 8 * (size_t)block);
     if (block_key != key) return block_key > key;
     size_t sep_len;
@@ -87,8 +89,10 @@ static uint32_t index_find(const struct block_index *x, const char *term, size_t
     uint32_t lo = 0, hi = x->n; /* separators below lo are not above the term, those from hi on are */
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
-        if (separator_above(x, mid, key, term, len)) hi = mid;
-        else lo = mid + 1;
+        if (separator_above(x, mid, key, term, len))
+            hi = mid;
+        else
+            lo = mid + 1;
     }
     return lo ? lo - 1 : 0;
 }
@@ -101,8 +105,8 @@ struct dict_block {
     uint32_t first_ord, n;
 };
 
-static int block_open(const struct inverted *inv, const struct block_index *x, uint32_t block, struct dict_block *b,
-                      struct err *err) {
+static int block_open(const struct inverted *inv, const struct block_index *x, uint32_t block,
+                      struct dict_block *b, struct err *err) {
     const struct inverted_region *r = &inv->region;
     uint64_t start = get_u64(x->offs + 8 * (size_t)block);
     uint64_t end = block + 1 < x->n ? get_u64(x->offs + 8 * (size_t)(block + 1)) : r->dict_len, v;
@@ -145,8 +149,8 @@ static bool term_decode(const uint8_t **p, const uint8_t *end, uint64_t *ret_sha
 }
 
 /* The statistics of the next term; *off is where its data start, moved on behind them. */
-static bool stats_decode(const struct inverted_region *r, const uint8_t **p, const uint8_t *end, uint64_t *off,
-                         struct term_info *ret) {
+static bool stats_decode(const struct inverted_region *r, const uint8_t **p, const uint8_t *end,
+                         uint64_t *off, struct term_info *ret) {
     uint64_t tag, ttf = 0, postings_len = 0, positions_len = 0;
     if (!varint_read(p, end, &tag)) return false;
     bool single = tag & 1;
@@ -165,16 +169,17 @@ static bool stats_decode(const struct inverted_region *r, const uint8_t **p, con
     return true;
 }
 
-/* Scans a block for the first term that is not below the given one: its index in *ret_i (b->n if none). `match` is how
- * much of the wanted term the last term seen, which is below it, shares with it. 1 found, 0 not, -1 damaged. */
+/* Scans a block for the first term that is not below the given one: its index in *ret_i (b->n if none).
+ * `match` is how much of the wanted term the last term seen, which is below it, shares with it. 1 found, 0
+ * not, -1 damaged. */
 static int block_scan(const struct dict_block *b, const char *term, size_t len, uint32_t *ret_i) {
     const uint8_t *p = b->p, *rest;
     size_t match = 0, rest_len;
     uint64_t shared;
     for (*ret_i = 0; *ret_i < b->n; ++*ret_i) {
         if (!term_decode(&p, b->terms_end, &shared, &rest, &rest_len)) return -1;
-        if (shared > match) continue;   /* as below as the one before */
-        if (shared < match) return 0;   /* grew where the one before was equal */
+        if (shared > match) continue; /* as below as the one before */
+        if (shared < match) return 0; /* grew where the one before was equal */
         size_t n = MIN(rest_len, len - match), i = 0;
         while (i < n && rest[i] == (uint8_t)term[match + i]) i++;
         if (i == rest_len && match + i == len) return 1;
@@ -268,7 +273,9 @@ int inverted_iter_open(struct term_iter *it, const struct inverted *inv, const c
     return e;
 }
 
-void term_iter_close(struct term_iter *it) { buf_release(&it->term); }
+void term_iter_close(struct term_iter *it) {
+    buf_release(&it->term);
+}
 
 int inverted_term_by_ord(const struct inverted *inv, uint32_t ord, struct buf *out, struct err *err) {
     if (ord >= inv->region.n_terms) return corrupt(inv, "ordinal of a term", err);
@@ -287,7 +294,9 @@ int term_find(const struct segment_field *field, const char *term, size_t len, s
     return inverted_term_find(segment_field_inverted(field), term, len, ret, err);
 }
 
-uint32_t term_count(const struct segment_field *field) { return segment_field_inverted(field)->region.n_terms; }
+uint32_t term_count(const struct segment_field *field) {
+    return segment_field_inverted(field)->region.n_terms;
+}
 
 int term_by_ord(const struct segment_field *field, uint32_t ord, struct buf *out, struct err *err) {
     return inverted_term_by_ord(segment_field_inverted(field), ord, out, err);
@@ -340,7 +349,8 @@ static int check_terms(const struct inverted *inv, struct term_iter *it, struct 
         buf_add(last, it->term.data, it->term.len);
     }
     if (e < 0) return e;
-    if (n != inv->region.n_terms || sum_ttf != inv->region.sum_ttf) return corrupt(inv, "number of terms", err);
+    if (n != inv->region.n_terms || sum_ttf != inv->region.sum_ttf)
+        return corrupt(inv, "number of terms", err);
     return 0;
 }
 

@@ -1,10 +1,10 @@
-/* Encoding terms, postings, positions and the dictionary of an inverted index (format: inverted_internal.h's readers
- * inverted.c and postings.c, docs/FORMAT.md). */
+/* Encoding terms, postings, positions and the dictionary of an inverted index (format: inverted_internal.h's
+ * readers inverted.c and postings.c, docs/FORMAT.md). */
 #include "index/bitpack.h"
 #include "index/inverted_internal.h"
 
-void encoder_init(struct encoder *e, bool has_freqs, bool has_positions, const uint8_t *norms, struct blob_writer *out,
-                  inverted_ord_fn *ord_fn, void *ctx) {
+void encoder_init(struct encoder *e, bool has_freqs, bool has_positions, const uint8_t *norms,
+                  struct blob_writer *out, inverted_ord_fn *ord_fn, void *ctx) {
     memset(e, 0, sizeof *e);
     e->out = out;
     e->norms = norms;
@@ -34,8 +34,8 @@ void encoder_term(struct encoder *e, const void *term, size_t len) {
 
 /* ---- impacts ---- */
 
-/* Two neighbours become one that is at least as good as both: the pair with the smallest loss, here the smallest
- * relative growth of the lower frequency. */
+/* Two neighbours become one that is at least as good as both: the pair with the smallest loss, here the
+ * smallest relative growth of the lower frequency. */
 static void merge_closest(struct impact *v, unsigned n) {
     unsigned best = 0;
     double best_loss = 0;
@@ -83,7 +83,8 @@ static void add_block_impacts(struct encoder *e) {
     struct impact v[256];
     struct impact_set set;
     memset(set.seen, 0, sizeof set.seen);
-    for (uint32_t i = 0; i < e->n; i++) impact_set_add(&set, e->norms ? e->norms[e->docs[i]] : 1, e->freqs[i]);
+    for (uint32_t i = 0; i < e->n; i++)
+        impact_set_add(&set, e->norms ? e->norms[e->docs[i]] : 1, e->freqs[i]);
     /* Short blocks are cheap to evaluate: their impacts may take less room. */
     unsigned max = MAX(1, MIN((unsigned)IMPACTS_MAX, e->n / 4));
     unsigned n = competitive(&set, max, v);
@@ -147,8 +148,10 @@ static void flush_positions(struct encoder *e) {
 }
 
 static void flush_block(struct encoder *e) {
-    if (e->n == POSTINGS_BLOCK) flush_full(e);
-    else flush_tail(e);
+    if (e->n == POSTINGS_BLOCK)
+        flush_full(e);
+    else
+        flush_tail(e);
     if (e->region.has_freqs) add_block_impacts(e);
     flush_positions(e);
     e->prev_doc = e->docs[e->n - 1];

@@ -3,10 +3,10 @@
 #include "index/inverted.h"
 
 enum {
-    DICT_BLOCK = 32,       /* terms in a dictionary block */
+    DICT_BLOCK = 32,         /* terms in a dictionary block */
     INDEX_ENTRY = 8 + 8 + 4, /* of the block index: key, offset, end of separator */
-    IMPACTS_MAX = 8,       /* per postings block */
-    IMPACT_MAX_SIZE = 6,   /* bytes: norm, varint */
+    IMPACTS_MAX = 8,         /* per postings block */
+    IMPACT_MAX_SIZE = 6,     /* bytes: norm, varint */
 };
 
 /* The first 8 bytes of a term as a number that orders as they do. */
@@ -47,8 +47,9 @@ struct impact_set {
     uint32_t max_freq[256];
 };
 
-/* The encoder that both writers of an inverted index (inverted_write.c, inverted_merge.c) feed: terms ascending, per
- * term its documents ascending. Holds the encoded postings of one term, and the dictionary, in memory. One thread. */
+/* The encoder that both writers of an inverted index (inverted_write.c, inverted_merge.c) feed: terms
+ * ascending, per term its documents ascending. Holds the encoded postings of one term, and the dictionary, in
+ * memory. One thread. */
 struct encoder {
     struct blob_writer *out;
     const uint8_t *norms;
@@ -63,14 +64,14 @@ struct encoder {
     struct buf term, data, impacts, positions, last_docs, ends;
     uint32_t df, prev_doc, n; /* n: documents of the unfinished block */
     uint64_t ttf;
-    unsigned n_chunk;         /* positions of the unfinished chunk */
+    unsigned n_chunk; /* positions of the unfinished chunk */
     struct impact_set list_impacts;
     uint32_t docs[POSTINGS_BLOCK] __attribute__((aligned(16)));
     uint32_t freqs[POSTINGS_BLOCK] __attribute__((aligned(16)));
     uint32_t chunk[POSTINGS_BLOCK] __attribute__((aligned(16)));
 };
-void encoder_init(struct encoder *, bool has_freqs, bool has_positions, const uint8_t *norms, struct blob_writer *out,
-                  inverted_ord_fn *, void *ctx);
+void encoder_init(struct encoder *, bool has_freqs, bool has_positions, const uint8_t *norms,
+                  struct blob_writer *out, inverted_ord_fn *, void *ctx);
 void encoder_release(struct encoder *);
 void encoder_term(struct encoder *, const void *term, size_t len);
 /* positions: freq of them, NULL when there are none. */

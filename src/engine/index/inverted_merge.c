@@ -1,23 +1,23 @@
-/* Merging inverted indexes: terms united by a k-way merge of the dictionaries, postings renumbered and merged by document.
- * Holds one decoded block of one term per input. */
+/* Merging inverted indexes: terms united by a k-way merge of the dictionaries, postings renumbered and merged
+ * by document. Holds one decoded block of one term per input. */
 #include "index/inverted_internal.h"
 
 struct source {
     const struct inverted *inverted;
     const uint32_t *map;
     struct term_iter it;
-    uint64_t key;          /* of the current term */
+    uint64_t key; /* of the current term */
     struct postings postings;
-    uint32_t seen;         /* postings read of the current term */
-    uint32_t doc;          /* mapped document at hand */
+    uint32_t seen; /* postings read of the current term */
+    uint32_t doc;  /* mapped document at hand */
 };
 
 struct merge {
     struct source *sources;
     size_t n;
-    struct source **live;  /* that have terms left */
+    struct source **live; /* that have terms left */
     size_t n_live;
-    struct source **heap;  /* that have the term at hand and documents left; least mapped document first */
+    struct source **heap; /* that have the term at hand and documents left; least mapped document first */
     size_t n_heap;
     struct encoder encoder;
 };
@@ -61,7 +61,8 @@ static void sift_down(struct source **heap, size_t n, size_t at) {
 
 static int open_postings(struct merge *m, struct source *s, struct err *err) {
     const struct inverted_region *r = &m->encoder.region;
-    int e = inverted_postings_reopen(&s->postings, s->inverted, &s->it.info, r->has_freqs, r->has_positions, err);
+    int e =
+        inverted_postings_reopen(&s->postings, s->inverted, &s->it.info, r->has_freqs, r->has_positions, err);
     if (e) return e;
     s->seen = 0;
     if (!next_doc(s)) return check_read(s, err);
@@ -134,16 +135,19 @@ static int run(struct merge *m, const volatile int *cancel, struct inverted_regi
     struct source **same = xcalloc(m->n, sizeof *same);
     int e = 0;
     while (!e && m->n_live) {
-        if (cancel && *cancel) e = err_set(err, ERR_CANCELED, "merge canceled");
-        else e = merge_term(m, same, err);
+        if (cancel && *cancel)
+            e = err_set(err, ERR_CANCELED, "merge canceled");
+        else
+            e = merge_term(m, same, err);
     }
     free(same);
     return e ? e : encoder_finish(&m->encoder, ret, err);
 }
 
-int inverted_merge_parts(const struct inverted *const *inputs, const uint32_t *const *maps, size_t n, bool has_freqs,
-                         bool has_positions, const uint8_t *norms, struct blob_writer *out, inverted_ord_fn *ord_fn,
-                         void *ctx, const volatile int *cancel, struct inverted_region *ret, struct err *err) {
+int inverted_merge_parts(const struct inverted *const *inputs, const uint32_t *const *maps, size_t n,
+                         bool has_freqs, bool has_positions, const uint8_t *norms, struct blob_writer *out,
+                         inverted_ord_fn *ord_fn, void *ctx, const volatile int *cancel,
+                         struct inverted_region *ret, struct err *err) {
     struct merge m = {.sources = xcalloc(n, sizeof *m.sources),
                       .live = xcalloc(n, sizeof *m.live),
                       .heap = xcalloc(n, sizeof *m.heap)};
@@ -163,13 +167,15 @@ int inverted_merge_parts(const struct inverted *const *inputs, const uint32_t *c
     return e;
 }
 
-int inverted_merge(const struct segment_field *const *fields, const uint32_t *const *maps, size_t n, bool has_freqs,
-                   bool has_positions, const uint8_t *norms, struct blob_writer *out, inverted_ord_fn *ord_fn,
-                   void *ctx, const volatile int *cancel, struct inverted_region *ret, struct err *err) {
+int inverted_merge(const struct segment_field *const *fields, const uint32_t *const *maps, size_t n,
+                   bool has_freqs, bool has_positions, const uint8_t *norms, struct blob_writer *out,
+                   inverted_ord_fn *ord_fn, void *ctx, const volatile int *cancel,
+                   struct inverted_region *ret, struct err *err) {
     const struct inverted **inputs = xcalloc(n, sizeof *inputs);
     for (size_t i = 0; i < n; i++)
         if (fields[i]) inputs[i] = segment_field_inverted(fields[i]);
-    int e = inverted_merge_parts(inputs, maps, n, has_freqs, has_positions, norms, out, ord_fn, ctx, cancel, ret, err);
+    int e = inverted_merge_parts(inputs, maps, n, has_freqs, has_positions, norms, out, ord_fn, ctx, cancel,
+                                 ret, err);
     free(inputs);
     return e;
 }

@@ -1,20 +1,23 @@
 /* Building an inverted index in memory: a hash table of terms whose postings grow as chained byte streams. */
 #include "index/inverted_internal.h"
 
-/* A stream is a chain of pieces whose sizes double, so that rare terms stay small and frequent ones need few links. No
- * number straddles pieces: one with less room than the longest number is left, by writer and reader alike. */
+/* A stream is a chain of pieces whose sizes double, so that rare terms stay small and frequent ones need few
+ * links. No number straddles pieces: one with less room than the longest number is left, by writer and reader
+ * alike. */
 enum { PIECE_LEVELS = 8, VARINT32_MAX = 5 };
 
 struct piece {
     struct piece *next;
     uint8_t data[];
 };
-static inline size_t piece_room(unsigned level) { return ((size_t)32 << level) - sizeof(struct piece); }
+static inline size_t piece_room(unsigned level) {
+    return ((size_t)32 << level) - sizeof(struct piece);
+}
 
 struct stream {
     uint8_t *p;
-    uint16_t left;    /* room in the current piece */
-    uint8_t level;    /* of the current piece */
+    uint16_t left; /* room in the current piece */
+    uint8_t level; /* of the current piece */
     bool started;
 };
 
@@ -69,7 +72,8 @@ void inverted_writer_free(struct inverted_writer *w) {
 }
 
 size_t inverted_writer_bytes(const struct inverted_writer *w) {
-    return w->bytes + ((size_t)w->mask + 1) * sizeof *w->slots + w->cap * (sizeof *w->entries + sizeof *w->rests);
+    return w->bytes + ((size_t)w->mask + 1) * sizeof *w->slots +
+           w->cap * (sizeof *w->entries + sizeof *w->rests);
 }
 
 /* ---- streams ---- */
@@ -89,7 +93,8 @@ static void stream_extend(struct inverted_writer *w, struct stream *s, struct pi
     } else {
         *first = piece;
     }
-    *s = (struct stream){.p = piece->data, .left = (uint16_t)piece_room(level), .level = (uint8_t)level, .started = true};
+    *s = (struct stream){
+        .p = piece->data, .left = (uint16_t)piece_room(level), .level = (uint8_t)level, .started = true};
 }
 
 static inline void stream_add(struct inverted_writer *w, struct stream *s, struct piece **first, uint32_t v) {
@@ -114,7 +119,9 @@ static void reader_piece(struct stream_reader *r) {
     if (r->level < PIECE_LEVELS - 1) r->level++;
 }
 
-static struct stream_reader stream_read(const struct piece *first) { return (struct stream_reader){.next = first}; }
+static struct stream_reader stream_read(const struct piece *first) {
+    return (struct stream_reader){.next = first};
+}
 
 /* The caller knows how many numbers there are. */
 static inline uint32_t reader_get(struct stream_reader *r) {
@@ -180,7 +187,8 @@ static inline struct term_entry *find_entry(struct inverted_writer *w, const cha
     }
 }
 
-/* The finished document goes into the stream when the next one comes: a term of one document needs no stream. */
+/* The finished document goes into the stream when the next one comes: a term of one document needs no stream.
+ */
 static void flush_doc(struct inverted_writer *w, struct term_entry *t) {
     struct piece **first = &w->rests[t - w->entries].docs;
     stream_add(w, &t->docs, first, t->last_doc - t->flushed_doc);
@@ -188,7 +196,8 @@ static void flush_doc(struct inverted_writer *w, struct term_entry *t) {
     t->flushed_doc = t->last_doc;
 }
 
-void inverted_writer_add(struct inverted_writer *w, const char *term, size_t len, uint32_t docno, uint32_t position) {
+void inverted_writer_add(struct inverted_writer *w, const char *term, size_t len, uint32_t docno,
+                         uint32_t position) {
     struct term_entry *t = find_entry(w, term, len);
     if (!t->df || t->last_doc != docno) {
         if (t->df) flush_doc(w, t);
@@ -235,7 +244,7 @@ static struct sort_item *sort_keys(struct sort_item *items, struct sort_item *ot
 static struct sort_item *sorted_terms(const struct inverted_writer *w, struct sort_item **ret_memory) {
     struct sort_item *items = xmalloc(2 * (size_t)w->n * sizeof *items);
     *ret_memory = items;
-    for (uint32_t i = 0; i < w->n; i++) 
+    for (uint32_t i = 0; i < w->n; i++)
         items[i] = (struct sort_item){w->entries[i].key, w->rests[i].term, w->entries[i].len, i};
     items = sort_keys(items, items + w->n, w->n);
     for (uint32_t i = 0, j; i < w->n; i = j) {

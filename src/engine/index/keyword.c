@@ -1,5 +1,5 @@
-/* KEYWORD: an inverted index of whole strings without frequencies, and a column of their ordinals for sorting and
- * ranges. */
+/* KEYWORD: an inverted index of whole strings without frequencies, and a column of their ordinals for sorting
+ * and ranges. */
 #include "index/segment_internal.h"
 
 static bool too_long(const char *s, size_t len) {
@@ -38,9 +38,12 @@ static size_t keyword_writer_bytes(const struct index_writer *base) {
     return inverted_writer_bytes(((const struct keyword_writer *)base)->inverted);
 }
 
-static void learn_ord(void *ctx, uint32_t ord, uint32_t docno) { column_builder_add(ctx, docno, ord); }
+static void learn_ord(void *ctx, uint32_t ord, uint32_t docno) {
+    column_builder_add(ctx, docno, ord);
+}
 
-static void write_ords(struct index_out *out, struct column_builder *ords, const struct inverted_region *region) {
+static void write_ords(struct index_out *out, struct column_builder *ords,
+                       const struct inverted_region *region) {
     column_builder_sort(ords, out->n_docs);
     out->stats.n_docs = index_out_column(out, ords);
     inverted_region_encode(region, &out->ext);
@@ -71,8 +74,8 @@ static int keyword_merge(const struct index_merge *m, struct index_out *out, str
         fields[i] = m->sources[i].field;
         maps[i] = m->sources[i].map;
     }
-    int r = inverted_merge(fields, maps, m->n_sources, false, false, NULL, out->blob, learn_ord, &ords, m->cancel,
-                           &region, err);
+    int r = inverted_merge(fields, maps, m->n_sources, false, false, NULL, out->blob, learn_ord, &ords,
+                           m->cancel, &region, err);
     if (!r) write_ords(out, &ords, &region);
     column_builder_release(&ords);
     free(fields);
@@ -88,7 +91,8 @@ static int keyword_verify(const struct segment_field *f, struct err *err) {
     uint32_t n_terms = f->inverted.region.n_terms;
     for (uint32_t d = 0; d < c->n_docs; d++) {
         uint32_t n = column_count(c, d);
-        if (n && (uint64_t)column_value(c, d, n - 1) >= n_terms) return segment_field_corrupt(f, err, "ordinals");
+        if (n && (uint64_t)column_value(c, d, n - 1) >= n_terms)
+            return segment_field_corrupt(f, err, "ordinals");
     }
     if (c->n_with != f->stats.n_docs) return segment_field_corrupt(f, err, "statistics");
     return c->n_with ? inverted_verify(f, segment_n_docs(f->segment), err) : 0;

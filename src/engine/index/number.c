@@ -66,7 +66,9 @@ static int number_merge(const struct index_merge *m, struct index_out *out, stru
     return r;
 }
 
-static int number_open(struct segment_field *f, const uint8_t *ext, size_t len, struct err *err) { return 0; }
+static int number_open(struct segment_field *f, const uint8_t *ext, size_t len, struct err *err) {
+    return 0;
+}
 
 static int number_verify(const struct segment_field *f, struct err *err) {
     const struct column *c;

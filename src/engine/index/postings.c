@@ -1,8 +1,9 @@
-/* Reading postings lists: lazy decoding of blocks, skipping by the last documents of blocks, impacts, positions.
+/* Reading postings lists: lazy decoding of blocks, skipping by the last documents of blocks, impacts,
+ * positions.
  *
- * Opening checks the fixed-size parts; blocks are checked as they are decoded. A block that passes its checksum but
- * makes no sense ends the list (documents) or counts as frequency 1 (frequencies, positions): never out of bounds,
- * always ascending, always below doc_limit.
+ * Opening checks the fixed-size parts; blocks are checked as they are decoded. A block that passes its
+ * checksum but makes no sense ends the list (documents) or counts as frequency 1 (frequencies, positions):
+ * never out of bounds, always ascending, always below doc_limit.
  */
 #include "index/bitpack.h"
 #include "index/inverted_internal.h"
@@ -47,7 +48,9 @@ static bool in_region(const struct inverted_region *r, uint64_t off, uint64_t le
            len <= r->postings_len - (off - r->postings_off);
 }
 
-static uint32_t last_doc(const struct postings *p, uint32_t block) { return get_u32(p->last_docs + 4 * (size_t)block); }
+static uint32_t last_doc(const struct postings *p, uint32_t block) {
+    return get_u32(p->last_docs + 4 * (size_t)block);
+}
 
 static uint32_t data_end(const struct postings *p, uint32_t block) {
     return p->n_blocks == 1 ? p->data_len : get_u32(p->entries + (size_t)p->entry_size * block);
@@ -103,8 +106,8 @@ static bool parse_blocks(struct postings *p, const uint8_t *at, uint32_t len, ui
 
 static bool load_block(struct postings *p, uint32_t block);
 
-static void reset(struct postings *p, const struct inverted *inv, const struct term_info *info, bool want_freqs,
-                  bool want_positions) {
+static void reset(struct postings *p, const struct inverted *inv, const struct term_info *info,
+                  bool want_freqs, bool want_positions) {
     const struct inverted_region *r = &inv->region;
     uint32_t limit = inv->n_docs && inv->n_docs < SEGMENT_MAX_DOCS ? inv->n_docs : SEGMENT_MAX_DOCS;
     p->doc = DOCNO_NONE;
@@ -171,8 +174,8 @@ int inverted_postings_open(struct postings *p, const struct inverted *inv, const
     return inverted_postings_reopen(p, inv, info, want_freqs, want_positions, err);
 }
 
-int postings_open(struct postings *p, const struct segment_field *field, const struct term_info *info, bool want_freqs,
-                  bool want_positions, struct err *err) {
+int postings_open(struct postings *p, const struct segment_field *field, const struct term_info *info,
+                  bool want_freqs, bool want_positions, struct err *err) {
     return inverted_postings_open(p, segment_field_inverted(field), info, want_freqs, want_positions, err);
 }
 
@@ -244,7 +247,8 @@ uint32_t postings_next_block(struct postings *p) {
     return p->doc = p->docs[0];
 }
 
-/* The first block from `from` on that ends at or behind the target; n_blocks if none. Gallops: targets are near. */
+/* The first block from `from` on that ends at or behind the target; n_blocks if none. Gallops: targets are
+ * near. */
 static uint32_t find_block(const struct postings *p, uint32_t from, uint32_t target) {
     uint32_t lo = from, step = 1;
     while (lo < p->n_blocks && last_doc(p, lo) < target) {
@@ -254,8 +258,10 @@ static uint32_t find_block(const struct postings *p, uint32_t from, uint32_t tar
     }
     for (uint32_t hi = lo; from < hi;) {
         uint32_t mid = from + (hi - from) / 2;
-        if (last_doc(p, mid) < target) from = mid + 1;
-        else hi = mid;
+        if (last_doc(p, mid) < target)
+            from = mid + 1;
+        else
+            hi = mid;
     }
     return from;
 }
@@ -402,7 +408,8 @@ static unsigned decode_impacts(const uint8_t *at, size_t len, struct impact out[
     uint64_t freq = 0, more;
     for (; at < end && n < IMPACTS_MAX; n++) {
         out[n].norm = *at++;
-        if (!varint_read(&at, end, &more) || more > UINT32_MAX || freq + more > UINT32_MAX) return no_bound(out);
+        if (!varint_read(&at, end, &more) || more > UINT32_MAX || freq + more > UINT32_MAX)
+            return no_bound(out);
         out[n].freq = (uint32_t)(freq += more);
     }
     return n && at == end ? n : no_bound(out);

@@ -4,7 +4,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-uint64_t segment_doc_hash(const char *id, size_t id_len, uint64_t seq) { return hash64(id, id_len, seq); }
+uint64_t segment_doc_hash(const char *id, size_t id_len, uint64_t seq) {
+    return hash64(id, id_len, seq);
+}
 
 int segment_corrupt(const struct segment *s, struct err *err, const char *fmt, ...) {
     char text[200];
@@ -43,7 +45,8 @@ static int open_documents(struct segment *s, struct err *err) {
     s->docs = (struct docstore){.blob = s->blob, .uid = s->uid};
     s->ids = (struct ids){.blob = s->blob};
     if (!blocks && !ids) return 0;
-    if (!blocks || !index || !starts || !ids || !id_index) return segment_corrupt(s, err, "a region is missing");
+    if (!blocks || !index || !starts || !ids || !id_index)
+        return segment_corrupt(s, err, "a region is missing");
     if (!packed_width_ok(starts->param) || !packed_width_ok(id_index->param))
         return segment_corrupt(s, err, "damaged region table");
     s->docs.n = s->ids.n = s->summary.n_docs;
@@ -78,8 +81,12 @@ void segment_unref(struct segment *s) {
     if (s && atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1) segment_free(s);
 }
 
-uint32_t segment_n_docs(const struct segment *s) { return s->summary.n_docs; }
-const char *segment_name(const struct segment *s) { return blob_name(s->blob); }
+uint32_t segment_n_docs(const struct segment *s) {
+    return s->summary.n_docs;
+}
+const char *segment_name(const struct segment *s) {
+    return blob_name(s->blob);
+}
 
 /* ---- regions ---- */
 
@@ -90,8 +97,10 @@ const struct region *segment_region(const struct segment *s, const struct segmen
         uint32_t mid = (lo + hi) / 2;
         const struct region *r = &s->regions[mid];
         if (r->entry == entry && r->kind == kind) return r;
-        if (r->entry < entry || (r->entry == entry && r->kind < kind)) lo = mid + 1;
-        else hi = mid;
+        if (r->entry < entry || (r->entry == entry && r->kind < kind))
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     return NULL;
 }
@@ -99,13 +108,14 @@ const struct region *segment_region(const struct segment *s, const struct segmen
 int segment_region_need(const struct segment *s, const struct segment_field *f, uint16_t kind,
                         const struct region **ret_region, const uint8_t **ret, struct err *err) {
     const struct region *region = segment_region(s, f, kind);
-    if (!region) return segment_corrupt(s, err, "region %u of '%.100s' is missing", kind, f ? f->spec.path : "");
+    if (!region)
+        return segment_corrupt(s, err, "region %u of '%.100s' is missing", kind, f ? f->spec.path : "");
     *ret_region = region;
     return blob_need(s->blob, region->off, region->len, ret, err);
 }
 
 int segment_zeros(const struct segment *s, const uint8_t **ret) {
-    uint8_t *_Atomic *slot = (uint8_t *_Atomic *)&s->zeros;
+    uint8_t *_Atomic *slot = (uint8_t * _Atomic *)&s->zeros;
     uint8_t *zeros = atomic_load(slot), *none = NULL;
     if (!zeros) {
         zeros = xcalloc(bitmap_words(s->summary.n_docs), 64);
@@ -127,7 +137,8 @@ static bool id_outside(const struct segment *s, const char *id, size_t len, uint
     return false;
 }
 
-int segment_find_id(const struct segment *s, const char *id, size_t len, uint32_t *ret_docno, struct err *err) {
+int segment_find_id(const struct segment *s, const char *id, size_t len, uint32_t *ret_docno,
+                    struct err *err) {
     bool found;
     uint32_t docno;
     *ret_docno = DOCNO_NONE;
@@ -137,7 +148,8 @@ int segment_find_id(const struct segment *s, const char *id, size_t len, uint32_
     return r;
 }
 
-int segment_id_ceil(const struct segment *s, const char *id, size_t len, uint32_t *ret_docno, struct err *err) {
+int segment_id_ceil(const struct segment *s, const char *id, size_t len, uint32_t *ret_docno,
+                    struct err *err) {
     bool found;
     return id_outside(s, id, len, ret_docno) ? 0 : ids_find(&s->ids, id, len, &found, ret_docno, err);
 }
@@ -155,8 +167,9 @@ int segment_doc_size(const struct segment *s, uint32_t docno, uint32_t *ret, str
 }
 
 /* Publishes a column at its first use; of two threads that make it, one wins. */
-static int open_column(const struct segment *s, const struct segment_field *f, uint16_t kind, const uint64_t *exists,
-                       struct column *_Atomic *slot, const struct column **ret, struct err *err) {
+static int open_column(const struct segment *s, const struct segment_field *f, uint16_t kind,
+                       const uint64_t *exists, struct column *_Atomic *slot, const struct column **ret,
+                       struct err *err) {
     struct column *c = atomic_load_explicit(slot, memory_order_acquire), *none = NULL;
     if (!c) {
         const struct region *region;
@@ -178,11 +191,12 @@ static int open_column(const struct segment *s, const struct segment_field *f, u
     return 0;
 }
 
-int segment_seq(const struct segment *s, uint32_t docno, uint64_t *ret_seq, int64_t *ret_time_ms, struct err *err) {
+int segment_seq(const struct segment *s, uint32_t docno, uint64_t *ret_seq, int64_t *ret_time_ms,
+                struct err *err) {
     const struct column *seq, *time;
     if (docno >= s->summary.n_docs) return segment_corrupt(s, err, "no document %u", docno);
-    int r = open_column(s, NULL, REGION_SEQ, NULL, (struct column *_Atomic *)&s->seq, &seq, err);
-    if (!r) r = open_column(s, NULL, REGION_TIME, NULL, (struct column *_Atomic *)&s->time, &time, err);
+    int r = open_column(s, NULL, REGION_SEQ, NULL, (struct column * _Atomic *)&s->seq, &seq, err);
+    if (!r) r = open_column(s, NULL, REGION_TIME, NULL, (struct column * _Atomic *)&s->time, &time, err);
     if (r) return r;
     if (ret_seq) *ret_seq = (uint64_t)column_value(seq, docno, 0);
     if (ret_time_ms) *ret_time_ms = column_value(time, docno, 0);
@@ -201,14 +215,20 @@ const struct segment_field *segment_field(const struct segment *s, const char *p
         if (!c) c = spec->type - (int)type;
         if (!c) c = spec->analyzer - (type == FIELD_TEXT ? (int)analyzer : 0);
         if (!c) return s->fields[mid].ops ? &s->fields[mid] : NULL;
-        if (c < 0) lo = mid + 1;
-        else hi = mid;
+        if (c < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     return NULL;
 }
 
-void segment_field_stats(const struct segment_field *f, struct field_stats *ret) { *ret = f->stats; }
-const struct inverted *segment_field_inverted(const struct segment_field *f) { return &f->inverted; }
+void segment_field_stats(const struct segment_field *f, struct field_stats *ret) {
+    *ret = f->stats;
+}
+const struct inverted *segment_field_inverted(const struct segment_field *f) {
+    return &f->inverted;
+}
 
 int segment_field_exists(const struct segment_field *f, const uint64_t **ret, struct err *err) {
     const struct segment *s = f->segment;
@@ -216,16 +236,18 @@ int segment_field_exists(const struct segment_field *f, const uint64_t **ret, st
     const uint8_t *p;
     *ret = NULL;
     if (f->stats.n_docs == s->summary.n_docs) return 0;
-    int r = f->stats.n_docs ? segment_region_need(s, f, REGION_EXISTS, &region, &p, err) : segment_zeros(s, &p);
+    int r =
+        f->stats.n_docs ? segment_region_need(s, f, REGION_EXISTS, &region, &p, err) : segment_zeros(s, &p);
     if (r) return r;
-    if (f->stats.n_docs && (region->len != bitmap_words(s->summary.n_docs) * sizeof(uint64_t) || region->off % 8))
+    if (f->stats.n_docs &&
+        (region->len != bitmap_words(s->summary.n_docs) * sizeof(uint64_t) || region->off % 8))
         return segment_field_corrupt(f, err, "existence bitmap");
     *ret = (const uint64_t *)p;
     return 0;
 }
 
 int column_open(const struct segment_field *f, const struct column **ret, struct err *err) {
-    struct column *_Atomic *slot = (struct column *_Atomic *)&f->column;
+    struct column *_Atomic *slot = (struct column * _Atomic *)&f->column;
     const struct segment *s = f->segment;
     const uint64_t *exists;
     *ret = atomic_load_explicit(slot, memory_order_acquire);
@@ -236,7 +258,8 @@ int column_open(const struct segment_field *f, const struct column **ret, struct
     if (r) return r;
     if (f->stats.n_docs) return open_column(s, f, REGION_COLUMN, exists, slot, ret, err);
     struct column *empty = xcalloc(1, sizeof *empty), *none = NULL;
-    *empty = (struct column){.name = blob_name(s->blob), .n_docs = s->summary.n_docs, .gcd = 1, .exists = exists};
+    *empty =
+        (struct column){.name = blob_name(s->blob), .n_docs = s->summary.n_docs, .gcd = 1, .exists = exists};
     if (!atomic_compare_exchange_strong(slot, &none, empty)) {
         free(empty);
         empty = none;
@@ -259,13 +282,14 @@ struct schema *segment_borrow_schema(const struct segment *s) {
             last->analyzers |= (uint8_t)(1u << spec->analyzer);
             continue;
         }
-        schema->fields[schema->n_fields++] = (struct field){.path = (char *)spec->path,
-                                                            .path_len = spec->path_len,
-                                                            .type = spec->type,
-                                                            .analyzers = (uint8_t)(1u << (spec->analyzer & 7)),
-                                                            .similarity = spec->similarity,
-                                                            .inferred = spec->inferred,
-                                                            .dimensions = spec->dimensions};
+        schema->fields[schema->n_fields++] =
+            (struct field){.path = (char *)spec->path,
+                           .path_len = spec->path_len,
+                           .type = spec->type,
+                           .analyzers = (uint8_t)(1u << (spec->analyzer & 7)),
+                           .similarity = spec->similarity,
+                           .inferred = spec->inferred,
+                           .dimensions = spec->dimensions};
     }
     return schema;
 }
@@ -284,7 +308,8 @@ struct doc_feeder *segment_feeder(const struct segment *s) {
     scratch->feeder_schema = segment_borrow_schema(s);
     doc_feeder_init(&scratch->feeder, scratch->feeder_schema);
     for (uint32_t i = 0; i < scratch->feeder.n_specs && i < s->n_fields; i++)
-        scratch->feeder.feeders[i].ops = s->fields[i].ops; /* what this segment indexed, not what this program can */
+        scratch->feeder.feeders[i].ops =
+            s->fields[i].ops; /* what this segment indexed, not what this program can */
     scratch->feeder_segment = s->uid;
     return &scratch->feeder;
 }

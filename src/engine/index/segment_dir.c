@@ -1,5 +1,5 @@
-/* The directory of a segment: written behind its last region, found through the footer, the last bytes of the payload.
- * Grammar: docs/format-parts/segment.md. */
+/* The directory of a segment: written behind its last region, found through the footer, the last bytes of the
+ * payload. Grammar: docs/format-parts/segment.md. */
 #include "index/segment_internal.h"
 
 enum { SPEC_INFERRED = 1, SPEC_INDEXED = 2 };
@@ -42,8 +42,8 @@ static void put_entry(struct buf *b, const struct index_spec *spec, const struct
 }
 
 void segment_dir_write(struct blob_writer *out, const struct segment_summary *s, uint32_t schema_version,
-                       const struct index_spec *specs, const struct segment_dir_entry *entries, uint32_t n_specs,
-                       const struct buf *regions) {
+                       const struct index_spec *specs, const struct segment_dir_entry *entries,
+                       uint32_t n_specs, const struct buf *regions) {
     struct buf b = BUF_INIT;
     uint64_t off = blob_writer_off(out);
     put_summary(&b, s, schema_version);
@@ -79,7 +79,8 @@ static void get_id(struct cursor *c, char id[ID_MAX_BYTES + 1], uint32_t *ret_le
 static int get_summary(struct segment *s, struct cursor *c, struct err *err) {
     struct segment_summary *m = &s->summary;
     uint16_t version = cursor_u16(c);
-    if (version != SEGMENT_VERSION) return segment_corrupt(s, err, "segment version %u is not known", version);
+    if (version != SEGMENT_VERSION)
+        return segment_corrupt(s, err, "segment version %u is not known", version);
     cursor_u16(c);
     m->n_docs = cursor_u32(c);
     m->seq_min = cursor_u64(c);
@@ -113,7 +114,8 @@ static int get_field(struct segment *s, struct cursor *c, struct segment_field *
     f->stats = (struct field_stats){(uint32_t)n_docs, sum_ttf};
     f->inverted.blob = s->blob;
     f->inverted.n_docs = s->summary.n_docs;
-    if (f->spec.type == FIELD_TEXT && f->spec.analyzer >= 8) return segment_corrupt(s, err, "damaged directory");
+    if (f->spec.type == FIELD_TEXT && f->spec.analyzer >= 8)
+        return segment_corrupt(s, err, "damaged directory");
     return f->ops ? f->ops->open(f, ext, ext_len, err) : 0;
 }
 
@@ -125,7 +127,8 @@ static bool in_order(const struct index_spec *a, const struct index_spec *b) {
 
 static int get_fields(struct segment *s, struct cursor *c, struct err *err) {
     uint64_t n = cursor_varint(c);
-    if (c->bad || n > (uint64_t)(c->end - c->p) || n >= ENTRY_NONE) return segment_corrupt(s, err, "damaged directory");
+    if (c->bad || n > (uint64_t)(c->end - c->p) || n >= ENTRY_NONE)
+        return segment_corrupt(s, err, "damaged directory");
     s->fields = xcalloc((size_t)n, sizeof *s->fields);
     for (; s->n_fields < n; s->n_fields++) {
         struct segment_field *f = &s->fields[s->n_fields];
@@ -146,7 +149,8 @@ static int region_order(const void *a, const void *b) {
 
 static int get_regions(struct segment *s, struct cursor *c, struct err *err) {
     uint64_t n = cursor_varint(c), end = blob_payload_end(s->blob);
-    if (c->bad || n != (uint64_t)(c->end - c->p) / REGION_SIZE) return segment_corrupt(s, err, "damaged directory");
+    if (c->bad || n != (uint64_t)(c->end - c->p) / REGION_SIZE)
+        return segment_corrupt(s, err, "damaged directory");
     s->regions = xcalloc((size_t)n, sizeof *s->regions);
     for (; s->n_regions < n; s->n_regions++) {
         struct region *r = &s->regions[s->n_regions];
@@ -155,12 +159,14 @@ static int get_regions(struct segment *s, struct cursor *c, struct err *err) {
         r->param = cursor_u32(c);
         r->off = cursor_u64(c);
         r->len = cursor_u64(c);
-        if (c->bad || r->off > end || r->len > end - r->off || (r->entry != ENTRY_NONE && r->entry >= s->n_fields))
+        if (c->bad || r->off > end || r->len > end - r->off ||
+            (r->entry != ENTRY_NONE && r->entry >= s->n_fields))
             return segment_corrupt(s, err, "damaged region table");
     }
     qsort(s->regions, s->n_regions, sizeof *s->regions, region_order);
     for (uint32_t i = 0; i < s->n_regions; i++) {
-        if (i && !region_order(&s->regions[i - 1], &s->regions[i])) return segment_corrupt(s, err, "a region twice");
+        if (i && !region_order(&s->regions[i - 1], &s->regions[i]))
+            return segment_corrupt(s, err, "a region twice");
         if (s->regions[i].entry == ENTRY_NONE) continue;
         struct segment_field *f = &s->fields[s->regions[i].entry];
         if (!f->n_regions++) f->first_region = i;
@@ -171,7 +177,8 @@ static int get_regions(struct segment *s, struct cursor *c, struct err *err) {
 int segment_dir_read(struct segment *s, struct err *err) {
     const uint8_t *p;
     uint64_t end = blob_payload_end(s->blob);
-    if (end < BLOB_HEADER_SIZE + SEGMENT_FOOTER_SIZE) return segment_corrupt(s, err, "too short for a segment");
+    if (end < BLOB_HEADER_SIZE + SEGMENT_FOOTER_SIZE)
+        return segment_corrupt(s, err, "too short for a segment");
     end -= SEGMENT_FOOTER_SIZE;
     int r = blob_need(s->blob, end, SEGMENT_FOOTER_SIZE, &p, err);
     if (r) return r;

@@ -1,4 +1,5 @@
-/* The inside of a segment: directory, regions, and what its parts share. Grammar: docs/format-parts/segment.md. */
+/* The inside of a segment: directory, regions, and what its parts share. Grammar:
+ * docs/format-parts/segment.md. */
 #pragma once
 #include <stdatomic.h>
 
@@ -27,7 +28,8 @@ enum region_kind {
     REGION_VECTOR_ROWS = 19,
     REGION_VECTOR_NORMS = 20,
     REGION_VECTOR_DOCS = 21,
-    /* 22..31 reserved: clusters (centroids, lists), RaBitQ codes and factors, sparse dictionary, postings, weights */
+    /* 22..31 reserved: clusters (centroids, lists), RaBitQ codes and factors, sparse dictionary, postings,
+       weights */
 };
 struct region {
     uint16_t kind, entry; /* entry: of the field in the directory; ENTRY_NONE = of the segment */
@@ -43,8 +45,8 @@ struct segment_field {
     uint16_t entry;
     uint32_t first_region, n_regions;
     struct field_stats stats;
-    struct inverted inverted;                  /* TEXT, KEYWORD */
-    struct column *_Atomic column;             /* made at first use */
+    struct inverted inverted;      /* TEXT, KEYWORD */
+    struct column *_Atomic column; /* made at first use */
 };
 
 /* Immutable after open but for the atomics. */
@@ -55,7 +57,7 @@ struct segment {
     struct segment_summary summary;
     uint32_t schema_version;
     uint32_t n_regions, n_fields;
-    struct region *regions; /* by (entry, kind) */
+    struct region *regions;       /* by (entry, kind) */
     struct segment_field *fields; /* by (path, analyzer) */
     struct docstore docs;
     struct ids ids;
@@ -67,9 +69,10 @@ struct segment {
 /* A region of the field or of the segment (NULL); NULL when there is none. */
 const struct region *segment_region(const struct segment *, const struct segment_field *, uint16_t kind);
 /* The whole region, verified; ERR_CORRUPT when it is missing. */
-int segment_region_need(const struct segment *, const struct segment_field *, uint16_t kind, const struct region **ret_region,
-                        const uint8_t **ret, struct err *);
-int segment_corrupt(const struct segment *, struct err *, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int segment_region_need(const struct segment *, const struct segment_field *, uint16_t kind,
+                        const struct region **ret_region, const uint8_t **ret, struct err *);
+int segment_corrupt(const struct segment *, struct err *, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 int segment_field_corrupt(const struct segment_field *, struct err *, const char *what);
 int segment_zeros(const struct segment *, const uint8_t **ret);
 
@@ -82,12 +85,13 @@ struct segment_dir_entry {
     struct buf ext;
 };
 void segment_dir_write(struct blob_writer *, const struct segment_summary *, uint32_t schema_version,
-                       const struct index_spec *specs, const struct segment_dir_entry *entries, uint32_t n_specs,
-                       const struct buf *regions);
+                       const struct index_spec *specs, const struct segment_dir_entry *entries,
+                       uint32_t n_specs, const struct buf *regions);
 void segment_dir_entries_free(struct segment_dir_entry *, uint32_t n);
 int segment_dir_read(struct segment *, struct err *);
 
-/* The schema that the segment was indexed with; paths are borrowed from it (free with free_borrowed_schema). */
+/* The schema that the segment was indexed with; paths are borrowed from it (free with free_borrowed_schema).
+ */
 struct schema *segment_borrow_schema(const struct segment *);
 void free_borrowed_schema(struct schema *);
 /* A feeder for documents of the segment, cached in the thread's scratch. */
@@ -103,12 +107,13 @@ struct segment_base_writer {
 };
 void segment_base_init(struct segment_base_writer *, struct blob_writer *out);
 /* Takes all of a document but its text: ids ascending. */
-int segment_base_add(struct segment_base_writer *, const char *id, size_t id_len, uint64_t seq, int64_t time_ms,
-                     struct err *);
+int segment_base_add(struct segment_base_writer *, const char *id, size_t id_len, uint64_t seq,
+                     int64_t time_ms, struct err *);
 int segment_base_finish(struct segment_base_writer *, struct buf *regions, struct err *);
 void segment_base_release(struct segment_base_writer *);
 
 /* A writer of indexes alone, without documents and ids: indexes stored documents again during a merge. */
 struct segment_writer *segment_writer_new_indexes(struct schema *, struct blob_writer *out);
-int segment_writer_add_indexes(struct segment_writer *, const char *raw, size_t raw_len, struct err *); /* NULL: none */
+int segment_writer_add_indexes(struct segment_writer *, const char *raw, size_t raw_len,
+                               struct err *); /* NULL: none */
 size_t segment_writer_bytes(const struct segment_writer *);

@@ -1,9 +1,11 @@
 /* Merging segments.
  *
- *   1. order      k-way over the ids; of equal ids the highest sequence number wins: maps old -> new, ids, seqs, times
- *   2. documents  in the new order; whole compressed blocks are copied where all their documents stay together
- *   3. indexes    per index of the schema, by the type's merge(); what an input has not indexed is indexed first, from
- *                 its stored documents, into segments of indexes alone that then take part as inputs
+ *   1. order      k-way over the ids; of equal ids the highest sequence number wins: maps old -> new, ids,
+ * seqs, times
+ *   2. documents  in the new order; whole compressed blocks are copied where all their documents stay
+ * together
+ *   3. indexes    per index of the schema, by the type's merge(); what an input has not indexed is indexed
+ * first, from its stored documents, into segments of indexes alone that then take part as inputs
  */
 #include "index/segment_internal.h"
 
@@ -21,7 +23,8 @@ struct merge {
     size_t n;
     const volatile int *cancel;
     uint32_t **maps;
-    uint16_t *origin; /* per new document: its input */
+    struct doc_cache *caches; /* per input, as documents of all of them alternate */
+    uint16_t *origin;         /* per new document: its input */
     size_t origin_cap;
     struct doc_feeder feeder; /* for its list of indexes */
     struct piece *pieces;
@@ -92,8 +95,8 @@ static int order_init(struct order *o, const struct merge *m, struct err *err) {
     return 0;
 }
 
-static int take_document(struct merge *m, uint32_t input, uint32_t docno, const struct ids_iter *id, uint64_t seq,
-                         int64_t time_ms, struct err *err) {
+static int take_document(struct merge *m, uint32_t input, uint32_t docno, const struct ids_iter *id,
+                         uint64_t seq, int64_t time_ms, struct err *err) {
     uint32_t to = m->base.summary.n_docs;
     int r = segment_base_add(&m->base, id->id, id->len, seq, time_ms, err);
     if (r) return r;
@@ -145,9 +148,10 @@ static int merge_order(struct merge *m, struct err *err) {
 
 /* ---- 2. documents ---- */
 
-/* Whether the block of old document `docno`, the new document `to`, can move as it is: all its documents stay, side by
- * side, and it is not so small that merging would pile up small blocks. */
-static int can_copy_block(struct merge *m, size_t input, uint32_t docno, bool *ret, uint32_t *ret_n, struct err *err) {
+/* Whether the block of old document `docno`, the new document `to`, can move as it is: all its documents
+ * stay, side by side, and it is not so small that merging would pile up small blocks. */
+static int can_copy_block(struct merge *m, size_t input, uint32_t docno, bool *ret, uint32_t *ret_n,
+                          struct err *err) {
     uint32_t first, end, bytes;
     const uint32_t *map = m->maps[input];
     const struct docstore *docs = &m->inputs[input].segment->docs;
@@ -156,7 +160,9 @@ static int can_copy_block(struct merge *m, size_t input, uint32_t docno, bool *r
     int r = docstore_block_of(docs, docno, &first, &end, &bytes, err);
     if (r || first != docno || bytes < DOC_BLOCK_BYTES / 2 || (open && open < DOC_BLOCK_BYTES / 2)) return r;
     *ret_n = end - first;
-    *ret = map[end - 1] != DOCNO_NONE && map[end - 1] - map[first] == *ret_n - 1;
+    uint32_t n = 1;
+    while (first + n < end && map[first + n] == map[first] + n) n++;
+    *ret = first + n == end;
     return 0;
 }
 
@@ -175,7 +181,7 @@ static int copy_document(struct merge *m, size_t input, uint32_t docno, uint32_t
         return r ? r : docstore_copy_block(docs, docno, &m->base.docs, err);
     }
     *ret_n = 1;
-    r = docstore_peek(docs, docno, &raw, &len, err);
+    r = docstore_peek(docs, &m->caches[input], docno, &raw, &len, err);
     if (r) return r;
     m->base.summary.raw_bytes += len;
     return docstore_writer_add(&m->base.docs, raw, len, err);
@@ -202,8 +208,8 @@ static const struct segment_field *field_of(const struct segment *s, const struc
     return f && index_spec_equal(&f->spec, spec) ? f : NULL;
 }
 
-/* The part of the schema that the input has not indexed, with the objects that lead there; NULL when nothing is
- * missing. Paths are the schema's (free_borrowed_schema). */
+/* The part of the schema that the input has not indexed, with the objects that lead there; NULL when nothing
+ * is missing. Paths are the schema's (free_borrowed_schema). */
 static struct schema *missing_part(const struct merge *m, const struct segment *input) {
     struct schema *part = xcalloc(1, sizeof *part);
     bool any = false;
@@ -246,7 +252,8 @@ static int finish_piece(struct merge *m, struct segment_writer *w, struct blob_w
 }
 
 /* Indexes documents from *first on until memory is used up; *first is then where the next piece starts. */
-static int reindex_piece(struct merge *m, size_t input, struct schema *part, uint32_t *first, struct err *err) {
+static int reindex_piece(struct merge *m, size_t input, struct schema *part, uint32_t *first,
+                         struct err *err) {
     const struct segment *s = m->inputs[input].segment;
     struct blob_writer out;
     uint32_t docno = *first;
@@ -258,7 +265,7 @@ static int reindex_piece(struct merge *m, size_t input, struct schema *part, uin
         uint32_t len = 0;
         if (docno % CANCEL_EVERY == 0 && (r = check_cancel(m, err))) break;
         if (docno % 64 == 0 && docno > *first && segment_writer_bytes(w) > REINDEX_BYTES) break;
-        if (m->maps[input][docno] != DOCNO_NONE) r = docstore_peek(&s->docs, docno, &raw, &len, err);
+        if (m->maps[input][docno] != DOCNO_NONE) r = docstore_peek(&s->docs, NULL, docno, &raw, &len, err);
         if (!r) r = segment_writer_add_indexes(w, (const char *)raw, len, err);
     }
     if (!r) r = finish_piece(m, w, &out, input, *first, err);
@@ -279,7 +286,8 @@ static int reindex_missing(struct merge *m, struct err *err) {
     return r;
 }
 
-static void add_source(struct index_source *sources, size_t *n, const struct segment_field *f, const uint32_t *map) {
+static void add_source(struct index_source *sources, size_t *n, const struct segment_field *f,
+                       const uint32_t *map) {
     if (f->stats.n_docs) sources[(*n)++] = (struct index_source){f, map, segment_n_docs(f->segment)};
 }
 
@@ -297,7 +305,8 @@ static size_t sources_of(const struct merge *m, const struct index_spec *spec, s
     return n;
 }
 
-static int merge_indexes(struct merge *m, struct segment_dir_entry *entries, struct buf *regions, struct err *err) {
+static int merge_indexes(struct merge *m, struct segment_dir_entry *entries, struct buf *regions,
+                         struct err *err) {
     struct index_source *sources = xcalloc(m->n + m->n_pieces, sizeof *sources);
     int r = 0;
     for (uint32_t i = 0; !r && i < m->feeder.n_specs; i++) {
@@ -316,8 +325,8 @@ static int merge_indexes(struct merge *m, struct segment_dir_entry *entries, str
     return r;
 }
 
-static int merge_finish(struct merge *m, struct segment_summary *ret, uint64_t *ret_size, uint32_t *ret_checksum,
-                        struct err *err) {
+static int merge_finish(struct merge *m, struct segment_summary *ret, uint64_t *ret_size,
+                        uint32_t *ret_checksum, struct err *err) {
     struct buf regions = BUF_INIT;
     struct segment_dir_entry *entries = xcalloc(m->feeder.n_specs, sizeof *entries);
     int r = segment_base_finish(&m->base, &regions, err);
@@ -335,25 +344,31 @@ static int merge_finish(struct merge *m, struct segment_summary *ret, uint64_t *
 
 static void merge_release(struct merge *m, uint32_t **ret_maps) {
     for (size_t i = 0; i < m->n; i++) {
-        if (ret_maps) ret_maps[i] = m->maps[i];
-        else free(m->maps[i]);
+        if (ret_maps)
+            ret_maps[i] = m->maps[i];
+        else
+            free(m->maps[i]);
     }
+    for (size_t i = 0; i < m->n; i++) buf_release(&m->caches[i].raw);
     for (size_t i = 0; i < m->n_pieces; i++) segment_unref(m->pieces[i].segment);
     free(m->pieces);
     free(m->maps);
+    free(m->caches);
     free(m->origin);
     doc_feeder_release(&m->feeder);
     segment_base_release(&m->base);
 }
 
 int segment_merge(struct schema *schema, const struct merge_input *inputs, size_t n, struct blob_writer *out,
-                  const volatile int *cancel, struct segment_summary *ret, uint64_t *ret_size, uint32_t *ret_checksum,
-                  uint32_t **ret_maps, struct err *err) {
+                  const volatile int *cancel, struct segment_summary *ret, uint64_t *ret_size,
+                  uint32_t *ret_checksum, uint32_t **ret_maps, struct err *err) {
     struct merge m = {.schema = schema, .inputs = inputs, .n = n, .cancel = cancel};
-    if (n > UINT16_MAX) return err_set(err, ERR_INVALID, "cannot merge more than %d segments", (int)UINT16_MAX);
+    if (n > UINT16_MAX)
+        return err_set(err, ERR_INVALID, "cannot merge more than %d segments", (int)UINT16_MAX);
     segment_base_init(&m.base, out);
     doc_feeder_init(&m.feeder, schema);
     m.maps = xcalloc(n, sizeof *m.maps);
+    m.caches = xcalloc(n, sizeof *m.caches);
     for (size_t i = 0; i < n; i++) {
         size_t size = (size_t)inputs[i].segment->summary.n_docs * sizeof **m.maps;
         m.maps[i] = xmalloc(size);

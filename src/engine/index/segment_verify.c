@@ -42,7 +42,9 @@ static int verify_exists(const struct segment_field *f, struct err *err) {
     int r = segment_field_exists(f, &exists, err);
     if (r || !exists) return r;
     bool beyond = n % 64 && exists[n / 64] >> (n % 64);
-    return beyond || bitmap_count(exists, n) != f->stats.n_docs ? segment_field_corrupt(f, err, "existence bitmap") : 0;
+    return beyond || bitmap_count(exists, n) != f->stats.n_docs
+               ? segment_field_corrupt(f, err, "existence bitmap")
+               : 0;
 }
 
 int segment_verify(struct segment *s, struct err *err) {

@@ -8,10 +8,11 @@ void segment_base_init(struct segment_base_writer *w, struct blob_writer *out) {
     docstore_writer_init(&w->docs, out);
 }
 
-int segment_base_add(struct segment_base_writer *w, const char *id, size_t id_len, uint64_t seq, int64_t time_ms,
-                     struct err *err) {
+int segment_base_add(struct segment_base_writer *w, const char *id, size_t id_len, uint64_t seq,
+                     int64_t time_ms, struct err *err) {
     struct segment_summary *s = &w->summary;
-    if (s->n_docs >= SEGMENT_MAX_DOCS) return err_set(err, ERR_TOO_LARGE, "too many documents for one segment");
+    if (s->n_docs >= SEGMENT_MAX_DOCS)
+        return err_set(err, ERR_TOO_LARGE, "too many documents for one segment");
     int r = ids_writer_add(&w->ids, id, id_len, err);
     if (r) return r;
     if (!s->n_docs) {
@@ -35,7 +36,8 @@ static void put_region(struct buf *regions, uint16_t kind, uint32_t param, uint6
     region_encode(regions, &(struct region){kind, ENTRY_NONE, param, off, len});
 }
 
-static void write_column(struct segment_base_writer *w, uint16_t kind, struct column_builder *b, struct buf *regions) {
+static void write_column(struct segment_base_writer *w, uint16_t kind, struct column_builder *b,
+                         struct buf *regions) {
     uint64_t *exists = xcalloc(bitmap_words(w->summary.n_docs), sizeof *exists), off, len;
     column_write(b, w->summary.n_docs, w->out, exists, &off, &len);
     put_region(regions, kind, 0, off, len);
@@ -99,7 +101,8 @@ struct segment_writer *segment_writer_new_indexes(struct schema *schema, struct 
     return writer_new(schema, out, true);
 }
 
-static int add_value(void *ctx, uint32_t spec_no, struct index_feeder *f, const struct jval *value, struct err *err) {
+static int add_value(void *ctx, uint32_t spec_no, struct index_feeder *f, const struct jval *value,
+                     struct err *err) {
     struct segment_writer *w = ctx;
     struct index_writer **slot = &w->writers[spec_no];
     if (!*slot) *slot = f->ops->writer_new(f->spec);
@@ -151,8 +154,8 @@ int segment_writer_finish(struct segment_writer *w, struct segment_summary *ret,
     int r = w->indexes_only ? 0 : segment_base_finish(&w->base, &regions, err);
     if (!r) r = finish_indexes(w, entries, &regions, err);
     if (!r) {
-        segment_dir_write(w->out, &w->base.summary, w->schema->version, w->feeder.specs, entries, w->feeder.n_specs,
-                          &regions);
+        segment_dir_write(w->out, &w->base.summary, w->schema->version, w->feeder.specs, entries,
+                          w->feeder.n_specs, &regions);
         r = blob_writer_finish(w->out, ret_size, ret_checksum, err);
     }
     if (!r && ret) *ret = w->base.summary;

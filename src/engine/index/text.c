@@ -1,12 +1,13 @@
 /* TEXT: an inverted index with frequencies and positions, and one length byte a document, per analyzer.
  *
- * Values of one field in a document follow each other with a position gap, so that no phrase reaches from one into the
- * next. Only documents with at least one token count, as in Lucene's docCount. */
+ * Values of one field in a document follow each other with a position gap, so that no phrase reaches from one
+ * into the next. Only documents with at least one token count, as in Lucene's docCount. */
 #include "index/segment_internal.h"
 
 enum { TEXT_POSITION_GAP = 100 }; /* Elasticsearch's default for text fields */
 
-static int text_feed(struct index_feeder *f, const struct jval *value, index_emit *emit, void *ctx, struct err *err) {
+static int text_feed(struct index_feeder *f, const struct jval *value, index_emit *emit, void *ctx,
+                     struct err *err) {
     struct analyzer_state *analyzer;
     const struct token *tokens;
     size_t n;
@@ -16,7 +17,8 @@ static int text_feed(struct index_feeder *f, const struct jval *value, index_emi
     if (r) return r;
     for (size_t i = 0; i < n; i++) {
         const struct token *t = &tokens[i];
-        emit(ctx, &(struct index_item){.term = t->text, .len = t->len, .position = f->next_position + t->position});
+        emit(ctx, &(struct index_item){
+                      .term = t->text, .len = t->len, .position = f->next_position + t->position});
     }
     if (n) f->next_position += tokens[n - 1].position + 1;
     f->next_position += TEXT_POSITION_GAP;
@@ -124,8 +126,8 @@ static int text_merge(const struct index_merge *m, struct index_out *out, struct
     }
     int r = merge_norms(m, norms, err);
     if (!r)
-        r = inverted_merge(fields, maps, m->n_sources, true, true, norms, out->blob, NULL, NULL, m->cancel, &region,
-                           err);
+        r = inverted_merge(fields, maps, m->n_sources, true, true, norms, out->blob, NULL, NULL, m->cancel,
+                           &region, err);
     if (!r) write_norms(out, norms, &region);
     free(fields);
     free(maps);
@@ -156,7 +158,8 @@ static int text_verify(const struct segment_field *f, struct err *err) {
     if (!r) r = segment_field_exists(f, &exists, err);
     for (uint32_t d = 0; !r && d < segment_n_docs(f->segment); d++) {
         n_with += norms[d] != 0;
-        if ((norms[d] != 0) != (!exists || bitmap_get(exists, d))) r = segment_field_corrupt(f, err, "existence");
+        if ((norms[d] != 0) != (!exists || bitmap_get(exists, d)))
+            r = segment_field_corrupt(f, err, "existence");
     }
     if (!r && (n_with != f->stats.n_docs || f->stats.sum_ttf != f->inverted.region.sum_ttf))
         r = segment_field_corrupt(f, err, "statistics");

@@ -115,7 +115,7 @@ static void encode_root(struct buf *b, const struct tree *t) {
                                 t->restored_seq};
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) buf_add_u64(b, numbers[i]);
     buf_add_u32(b, (uint32_t)t->schema_len);
-    buf_add_u32(b, 0);
+    buf_add_u32(b, t->schema_version);
     buf_add(b, t->schema, t->schema_len);
     for (uint32_t i = 0; i < t->n_intermediates; i++) {
         const struct intermediate *m = &t->intermediates[i];
@@ -192,7 +192,7 @@ static void decode_root(struct cursor *c, struct tree *t) {
     t->removed_sum = cursor_u64(c);
     t->restored_seq = cursor_u64(c);
     t->schema_len = cursor_u32(c);
-    cursor_u32(c);
+    t->schema_version = cursor_u32(c);
     p = cursor_take(c, t->schema_len);
     free(t->schema);
     t->schema_len = p ? t->schema_len : 0;

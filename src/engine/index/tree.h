@@ -3,7 +3,7 @@
  * Root and intermediate objects are blobs (blob.h) whose payload is, little-endian:
  *   root         = u16:format=1 u16:0 u32:n_intermediates str32:cid str32:commit_uuid u64:epoch u64:commit_no i64:commit_ms
  *                  u64:committed_seq u64:first_seq i64:data_ms u64:n_docs u64:n_deleted u64:n_leaves u64:bytes
- *                  u64:written_sum u64:removed_sum u64:restored_seq u32:schema_len u32:0 schema{record JSON}
+ *                  u64:written_sum u64:removed_sum u64:restored_seq u32:schema_len u32:schema_version schema{record JSON}
  *                  { ref u32:partition u32:n_leaves u64:n_docs u64:n_deleted u64:bytes }*
  *   intermediate = u16:format=1 u16:0 u32:n_leaves u32:partition u32:0 leaf*
  *   leaf         = ref:segment ref:deletes u32:n_docs u32:n_deleted u64:seq_min u64:seq_max i64:time_min i64:time_max
@@ -57,6 +57,7 @@ struct tree {
     uint64_t written_sum, removed_sum;
     uint64_t restored_seq;  /* number of the newest RESTORE in it: merges of an older state must not commit over it */
     char *schema;           /* record JSON */
+    uint32_t schema_version;
     size_t schema_len;
     struct intermediate *intermediates;
     uint32_t n_intermediates;

@@ -1,4 +1,5 @@
-/* VECTOR: float32 rows for an exact scan. A document has at most one vector per field, the first that fits. */
+/* VECTOR: float32 rows for an exact scan. A document has at most one vector per field, the first that fits.
+ */
 #include <math.h>
 
 #include "index/segment_internal.h"
@@ -52,7 +53,8 @@ static int vector_writer_finish(struct index_writer *base, struct index_out *out
     if (!w->n) return 0;
     vectors_writer_init(&rows, out, w->base.spec->dimensions);
     const float *row = (const float *)w->rows.data;
-    for (size_t i = 0; i < w->n; i++, row += w->base.spec->dimensions) vectors_writer_add(&rows, w->docs[i], row);
+    for (size_t i = 0; i < w->n; i++, row += w->base.spec->dimensions)
+        vectors_writer_add(&rows, w->docs[i], row);
     vectors_writer_finish(&rows);
     return 0;
 }
@@ -69,7 +71,8 @@ static int gather_rows(const struct index_merge *m, const float **rows, struct e
     for (size_t i = 0; i < m->n_sources; i++) {
         const struct index_source *s = &m->sources[i];
         struct vectors v;
-        int r = merge_canceled(m->cancel) ? err_set(err, ERR_CANCELED, "canceled") : vectors_open(s->field, &v, err);
+        int r = merge_canceled(m->cancel) ? err_set(err, ERR_CANCELED, "canceled")
+                                          : vectors_open(s->field, &v, err);
         if (r) return r;
         for (uint32_t k = 0; k < v.n; k++) {
             uint32_t to = s->map[v.docs[k]];
@@ -93,7 +96,9 @@ static int vector_merge(const struct index_merge *m, struct index_out *out, stru
     return r;
 }
 
-static int vector_open(struct segment_field *f, const uint8_t *ext, size_t len, struct err *err) { return 0; }
+static int vector_open(struct segment_field *f, const uint8_t *ext, size_t len, struct err *err) {
+    return 0;
+}
 
 const struct index_type_ops index_vector = {
     .name = "vector",

@@ -52,8 +52,10 @@ void vectors_writer_finish(struct vectors_writer *w) {
 int vectors_open(const struct segment_field *f, struct vectors *ret, struct err *err) {
     const struct region *rows, *norms, *docs;
     const uint8_t *p_rows, *p_norms, *p_docs;
-    struct vectors v = {.n = f->stats.n_docs, .dimensions = f->spec.dimensions, .similarity = f->spec.similarity};
-    if (f->spec.type != FIELD_VECTOR) return err_set(err, ERR_UNSUPPORTED, "field '%s' has no vectors", f->spec.path);
+    struct vectors v = {
+        .n = f->stats.n_docs, .dimensions = f->spec.dimensions, .similarity = f->spec.similarity};
+    if (f->spec.type != FIELD_VECTOR)
+        return err_set(err, ERR_UNSUPPORTED, "field '%s' has no vectors", f->spec.path);
     if (!v.n) {
         *ret = v;
         return 0;
@@ -63,8 +65,9 @@ int vectors_open(const struct segment_field *f, struct vectors *ret, struct err 
     if (!r) r = segment_region_need(f->segment, f, REGION_VECTOR_DOCS, &docs, &p_docs, err);
     if (r) return r;
     uint64_t n = v.n;
-    if (rows->off % ROW_ALIGN || norms->off % 4 || docs->off % 4 || rows->len != n * v.dimensions * sizeof(float) ||
-        norms->len != n * sizeof(float) || docs->len != n * sizeof(uint32_t))
+    if (rows->off % ROW_ALIGN || norms->off % 4 || docs->off % 4 ||
+        rows->len != n * v.dimensions * sizeof(float) || norms->len != n * sizeof(float) ||
+        docs->len != n * sizeof(uint32_t))
         return segment_field_corrupt(f, err, "vector regions");
     v.rows = (const float *)p_rows;
     v.norms = (const float *)p_norms;

@@ -30,6 +30,7 @@ struct selection {
     struct paths include, exclude;
     struct arena arena; /* one document at a time */
     struct buf path;    /* of the member being looked at */
+    unsigned depth;     /* of objects around it */
     bool dropped;       /* something of the current document was left out */
 };
 
@@ -85,8 +86,8 @@ static void selection_release(struct selection *s) {
 }
 
 /* A key as one component of a path: its own dots are no separators. */
-static void push_key(struct buf *path, const struct jval *m) {
-    if (path->len) buf_addc(path, '.');
+static void push_key(struct buf *path, const struct jval *m, bool nested) {
+    if (nested) buf_addc(path, '.');
     for (uint32_t i = 0; i < m->key_len; i++)
         buf_addc(path, m->key[i] == '.' ? (char)PATH_LITERAL_DOT : m->key[i]);
 }
@@ -97,11 +98,12 @@ static bool select_value(struct selection *s, const struct jval *v, bool include
 static bool select_object(struct selection *s, const struct jval *object, bool included, struct buf *out) {
     size_t start = out->len, base = s->path.len;
     bool any = false;
+    s->depth++;
     buf_addc(out, '{');
     for (const struct jval *m = object->first; m; m = m->next) {
         size_t before = out->len;
         s->path.len = base;
-        push_key(&s->path, m);
+        push_key(&s->path, m, s->depth > 1);
         if (any) buf_addc(out, ',');
         buf_add_json_string(out, m->key, m->key_len);
         buf_addc(out, ':');
@@ -111,6 +113,7 @@ static bool select_object(struct selection *s, const struct jval *object, bool i
             out->len = before;
     }
     s->path.len = base;
+    s->depth--;
     buf_addc(out, '}');
     if (any || included) return true;
     out->len = start;

@@ -1,16 +1,18 @@
 /* Lucene 8's BM25 (BM25Similarity with k1 = 1.2, b = 0.75, without the factor k1 + 1), to the bit.
  *
- *   idf        = (float) log(1 + (N - df + 0.5) / (df + 0.5))               in double, then rounded
- *   avgdl      = (float) (sumTotalTermFreq / (double) N)                    N = live documents that have the field
- *   inverse[c] = 1f / (k1 * ((1 - b) + b * decode(c) / avgdl))              all in float32
- *   weight     = boost * idf                                                float32
- *   score      = weight - weight / (1f + freq * inverse[c])                 all in float32
+ *   idf        = (float) log(1 + (N - df + 0.5) / (df + 0.5))    N = live documents that have the field
+ *   avgdl      = (float) (sumTotalTermFreq / (double) N)
+ *   inverse[c] = 1f / (k1 * ((1 - b) + b * decode(c) / avgdl))   float32 from here on
+ *   weight     = boost * idf
+ *   score      = weight - weight / (1f + freq * inverse[c])
  *
  * A phrase's idf is the sum of its terms' idfs in double, rounded once. A keyword field has neither norms nor
- * frequencies: freq is 1, and every document and the average count as one token long. (So does Lucene's StringField when
- * it has one value a document; with several, Lucene's avgdl is their mean number.) A field without tokens has avgdl 1.
+ * frequencies: freq is 1, and every document and the average count as one token long. (So does Lucene's
+ * StringField when it has one value a document; with several, Lucene's avgdl is their mean number.) A field
+ * without tokens has avgdl 1.
  *
- * The rounding of each step matters: compile without contraction (-ffp-contract=off) and without -ffast-math. */
+ * The rounding of each step matters: compile without contraction (-ffp-contract=off) and without -ffast-math.
+ */
 #pragma once
 #include <float.h>
 #include <stdint.h>
@@ -32,5 +34,6 @@ float bm25_idf(uint64_t df, uint64_t n_docs);
 static inline float bm25_score(float weight, float freq, float norm_inverse) {
     return weight - weight / (1.0f + freq * norm_inverse);
 }
-/* scores[i] = bm25_score(weight, freqs[i], inverses[i]); the arrays have room up to the next multiple of 8. */
+/* scores[i] = bm25_score(weight, freqs[i], inverses[i]); the arrays have room up to the next multiple of 8.
+ */
 void bm25_score_many(float weight, const float *freqs, const float *inverses, uint32_t n, float *scores);

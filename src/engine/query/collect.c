@@ -50,9 +50,12 @@ static int compare_keys(const struct sort_key *sort, uint32_t n_sort, const stru
     if (!n_sort) return -by_score;
     for (uint32_t i = 0; i < n_sort; i++) {
         int r;
-        if (is_field(&sort[i], "_score")) r = sort[i].descending ? -by_score : by_score;
-        else if (is_field(&sort[i], "_id")) r = sort[i].descending ? compare_ids(b, a) : compare_ids(a, b);
-        else r = compare_value(&sort[i], &a->sort[i], &b->sort[i]);
+        if (is_field(&sort[i], "_score"))
+            r = sort[i].descending ? -by_score : by_score;
+        else if (is_field(&sort[i], "_id"))
+            r = sort[i].descending ? compare_ids(b, a) : compare_ids(a, b);
+        else
+            r = compare_value(&sort[i], &a->sort[i], &b->sort[i]);
         if (r) return r;
     }
     return 0;
@@ -131,7 +134,8 @@ static void add_by_score(struct collector *c, const struct batch *batch) {
 
 /* ---- by sort keys ---- */
 
-static int compare_entries(const struct collector *c, const struct sort_entry *a, const struct sort_entry *b) {
+static int compare_entries(const struct collector *c, const struct sort_entry *a,
+                           const struct sort_entry *b) {
     for (uint32_t i = 0; i < c->n_sort; i++) {
         int a_missing = a->missing >> i & 1, b_missing = b->missing >> i & 1;
         if (a_missing != b_missing) return a_missing - b_missing;
@@ -149,13 +153,19 @@ static void make_entry(const struct collector *c, uint32_t doc, float score, str
         uint32_t count = 1;
         int64_t value = 0;
         switch (source->kind) {
-        case SOURCE_SCORE: value = score_bits(score); break;
-        case SOURCE_ID: value = doc; break;
+        case SOURCE_SCORE:
+            value = score_bits(score);
+            break;
+        case SOURCE_ID:
+            value = doc;
+            break;
         case SOURCE_COLUMN:
             count = column_count(source->column, doc);
             if (count) value = column_value(source->column, doc, source->descending ? count - 1 : 0);
             break;
-        case SOURCE_NONE: count = 0; break;
+        case SOURCE_NONE:
+            count = 0;
+            break;
         }
         e->missing |= (uint32_t)!count << i;
         e->keys[i] = !count ? 0 : source->descending ? ~value : value;
@@ -215,8 +225,10 @@ static bool has_column(enum field_type type) {
 static int open_source(const struct search_ctx *ctx, const struct sort_key *key, struct sort_source *source,
                        struct err *err) {
     *source = (struct sort_source){.descending = key->descending};
-    if (is_field(key, "_score")) source->kind = SOURCE_SCORE;
-    else if (is_field(key, "_id")) source->kind = SOURCE_ID;
+    if (is_field(key, "_score"))
+        source->kind = SOURCE_SCORE;
+    else if (is_field(key, "_id"))
+        source->kind = SOURCE_ID;
     if (source->kind != SOURCE_NONE || !has_column(key->type)) return 0;
     source->field = segment_field(ctx->part->segment, key->field, strlen(key->field), key->type, 0);
     if (!source->field) return 0;
@@ -244,8 +256,10 @@ void collector_add(struct collector *c, const struct batch *batch) {
     c->total += batch->n;
     if (!c->want)
         for (uint32_t i = 0; i < batch->n; i++) c->max_score = MAX(c->max_score, batch->scores[i]);
-    else if (c->by_score) add_by_score(c, batch);
-    else add_by_keys(c, batch);
+    else if (c->by_score)
+        add_by_score(c, batch);
+    else
+        add_by_keys(c, batch);
 }
 
 static int fetch_id(struct candidate *candidate, struct err *err) {
@@ -286,7 +300,8 @@ static int fetch_values(const struct collector *c, struct candidate *candidate, 
     int r = 0;
     if (!c->n_sort) return 0;
     for (uint32_t i = 0; !c->by_score && i < c->n_sort && !r; i++)
-        r = fetch_value(&c->sources[i], c->sort[i].type == FIELD_KEYWORD, hit->docno, &texts, &values[i], err);
+        r = fetch_value(&c->sources[i], c->sort[i].type == FIELD_KEYWORD, hit->docno, &texts, &values[i],
+                        err);
     if (r) goto out;
     hit->sort = xmalloc(c->n_sort * sizeof *hit->sort + texts.len);
     char *text = (char *)(hit->sort + c->n_sort);

@@ -1,8 +1,9 @@
 /* Keeps the best hits of several parts, and counts.
  *
- * Within a part documents are compared by keys that are cheap there (ordinals, document numbers); at the part's end
- * the survivors are merged into one list over all parts, by values and, for ties, ids. Ids are read for ties and for the
- * final hits only. The order is total, so the division into parts cannot change the result. */
+ * Within a part documents are compared by keys that are cheap there (ordinals, document numbers); at the
+ * part's end the survivors are merged into one list over all parts, by values and, for ties, ids. Ids are
+ * read for ties and for the final hits only. The order is total, so the division into parts cannot change the
+ * result. */
 #pragma once
 #include "query/search_internal.h"
 
@@ -13,18 +14,18 @@ struct candidate;
 struct collector {
     const struct sort_key *sort;
     uint32_t n_sort, want;
-    bool by_score;              /* score descending, then id */
-    bool by_id;                 /* some key is _id */
+    bool by_score; /* score descending, then id */
+    bool by_id;    /* some key is _id */
     uint64_t total;
-    float max_score;            /* of all matches, -INFINITY if there are none */
+    float max_score; /* of all matches, -INFINITY if there are none */
     /* the current part */
     struct search_ctx *ctx;
     struct sort_source *sources; /* n_sort */
-    uint64_t *heap;             /* by_score: (score, ~doc), worst first */
-    struct sort_entry *entries; /* else: a heap, worst first */
+    uint64_t *heap;              /* by_score: (score, ~doc), worst first */
+    struct sort_entry *entries;  /* else: a heap, worst first */
     uint32_t n, cap;
-    uint64_t floor;             /* by_score: nothing below can be among the best */
-    float theta;                /* the same as a score, for a quick no */
+    uint64_t floor; /* by_score: nothing below can be among the best */
+    float theta;    /* the same as a score, for a quick no */
     /* over all parts, best first */
     struct candidate *best;
     uint32_t n_best;
@@ -40,5 +41,6 @@ int collector_finish(struct collector *, struct search_hit **ret, uint32_t *ret_
 void collector_release(struct collector *);
 
 /* Order of hits whose ids and sort values are set; never 0 for different documents. */
-int search_hit_compare(const struct sort_key *, uint32_t n_sort, const struct search_hit *, const struct search_hit *);
+int search_hit_compare(const struct sort_key *, uint32_t n_sort, const struct search_hit *,
+                       const struct search_hit *);
 void search_hit_release(struct search_hit *);

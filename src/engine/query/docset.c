@@ -1,4 +1,5 @@
-/* Evaluates constant-score clauses to bitmaps, through columns where they are contiguous and else through postings. */
+/* Evaluates constant-score clauses to bitmaps, through columns where they are contiguous and else through
+ * postings. */
 #include "query/docset.h"
 
 enum { POLL_POSTINGS = 1 << 16, ORDS_BY_POSTINGS = 8 };
@@ -57,7 +58,8 @@ static size_t char_len(const char *s, size_t left) {
 }
 
 /* Matches one pattern item at pattern[*p] with text[*i]; moves both on success. */
-static bool match_item(const char *pattern, size_t pattern_len, size_t *p, const char *text, size_t len, size_t *i) {
+static bool match_item(const char *pattern, size_t pattern_len, size_t *p, const char *text, size_t len,
+                       size_t *i) {
     if (*p >= pattern_len) return false;
     if (pattern[*p] == '?') {
         *i += char_len(text + *i, len - *i);
@@ -106,10 +108,12 @@ static int build_wildcard(struct docset_job *job, struct err *err) {
     int r = term_iter_open(&it, job->field, (const char *)prefix.data, prefix.len, err);
     if (r) goto out;
     while ((r = term_iter_next(&it, err)) == 1) {
-        if (it.term.len < prefix.len || (prefix.len && memcmp(it.term.data, prefix.data, prefix.len) != 0)) break;
+        if (it.term.len < prefix.len || (prefix.len && memcmp(it.term.data, prefix.data, prefix.len) != 0))
+            break;
         if (wildcard_match(pattern->text, pattern->len, (const char *)it.term.data, it.term.len))
             r = add_postings(job, &it.info, err);
-        else r = job_poll(job, 16, err);
+        else
+            r = job_poll(job, 16, err);
         if (r < 0) break;
     }
     term_iter_close(&it);
@@ -121,8 +125,8 @@ out:
 /* ---- contiguous ranges of terms ---- */
 
 /* Ordinal of the first term >= text, or > text when after is set. */
-static int ord_ceil(const struct segment_field *field, const char *text, size_t len, bool after, uint32_t *ret_ord,
-                    struct err *err) {
+static int ord_ceil(const struct segment_field *field, const char *text, size_t len, bool after,
+                    uint32_t *ret_ord, struct err *err) {
     struct term_iter it;
     int r = term_iter_open(&it, field, text, len, err);
     if (r) return r;
@@ -135,8 +139,8 @@ static int ord_ceil(const struct segment_field *field, const char *text, size_t 
 }
 
 /* Ordinal of the first term behind all that start with the prefix. */
-static int ord_after_prefix(const struct segment_field *field, const char *text, size_t len, uint32_t *ret_ord,
-                            struct err *err) {
+static int ord_after_prefix(const struct segment_field *field, const char *text, size_t len,
+                            uint32_t *ret_ord, struct err *err) {
     while (len && (unsigned char)text[len - 1] == 0xff) len--;
     if (!len) {
         *ret_ord = term_count(field);
@@ -160,8 +164,10 @@ static int ord_range(const struct docset_job *job, uint32_t *ret_lo, uint32_t *r
         if (!r) r = ord_after_prefix(job->field, node->terms[0].text, node->terms[0].len, ret_hi, err);
         return r;
     }
-    if (node->lo_text) r = ord_ceil(job->field, node->lo_text, node->lo_len, !node->lo_inclusive, ret_lo, err);
-    if (!r && node->hi_text) r = ord_ceil(job->field, node->hi_text, node->hi_len, node->hi_inclusive, ret_hi, err);
+    if (node->lo_text)
+        r = ord_ceil(job->field, node->lo_text, node->lo_len, !node->lo_inclusive, ret_lo, err);
+    if (!r && node->hi_text)
+        r = ord_ceil(job->field, node->hi_text, node->hi_len, node->hi_inclusive, ret_hi, err);
     return r;
 }
 
@@ -221,12 +227,21 @@ int docset_build(const struct segment *segment, const struct query_node *node, u
                               node->type == FIELD_TEXT ? node->analyzer : 0);
     if (job.field) {
         switch (node->kind) {
-        case QUERY_RANGE: r = build_range(&job, err); break;
+        case QUERY_RANGE:
+            r = build_range(&job, err);
+            break;
         case QUERY_TERM_RANGE:
-        case QUERY_PREFIX: r = build_ords(&job, err); break;
-        case QUERY_WILDCARD: r = build_wildcard(&job, err); break;
-        case QUERY_EXISTS: r = build_exists(&job, &set, err); break;
-        default: r = err_set(err, ERR_UNSUPPORTED, "this kind of clause on '%s' is not supported", node->field);
+        case QUERY_PREFIX:
+            r = build_ords(&job, err);
+            break;
+        case QUERY_WILDCARD:
+            r = build_wildcard(&job, err);
+            break;
+        case QUERY_EXISTS:
+            r = build_exists(&job, &set, err);
+            break;
+        default:
+            r = err_set(err, ERR_UNSUPPORTED, "this kind of clause on '%s' is not supported", node->field);
         }
     }
     if (r) {

@@ -1,4 +1,5 @@
-/* Unscored clauses as sets of documents of one segment: ranges, prefixes, wildcards, term ranges, existence. */
+/* Unscored clauses as sets of documents of one segment: ranges, prefixes, wildcards, term ranges, existence.
+ */
 #pragma once
 #include "index/segment.h"
 #include "query/query.h"
@@ -6,7 +7,7 @@
 /* One bit a document of the segment; all: every document (bits is NULL); neither: the empty set. */
 struct docset {
     const uint64_t *bits;
-    uint64_t *owned;  /* bits, when docset_release must free them; else bits are borrowed from the segment */
+    uint64_t *owned; /* bits, when docset_release must free them; else bits are borrowed from the segment */
     bool all;
 };
 /* The documents of [lo, hi) that match the node (others may be in the set or not). Deletes are not looked at.

@@ -185,7 +185,7 @@ static int find_kind(struct compiler *c, json_t *query, bool item, const char **
 }
 
 int compile_json(struct compiler *c, json_t *query, bool item, unsigned depth, struct query_node **ret) {
-    const char *kind;
+    const char *kind = "";
     size_t here = c->path.len;
     if (depth > QUERY_MAX_DEPTH) return refuse(c, "query objects are nested deeper than 100");
     if (!json_is_object(query)) return refuse(c, "expected a query object");

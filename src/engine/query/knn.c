@@ -1,8 +1,8 @@
 /* Nearest neighbours by exact scan, with the scores of Lucene's VectorSimilarityFunction.
  *
- * Sums of products are taken in one order on every machine: element i goes to lane i mod 32, lanes are added in order of i,
- * then halves are added to each other down to one. The AVX2 version computes the same lanes with wider registers and no
- * fused multiply-add, so that a score never depends on where it was computed. */
+ * Sums of products are taken in one order on every machine: element i goes to lane i mod 32, lanes are added
+ * in order of i, then halves are added to each other down to one. The AVX2 version computes the same lanes
+ * with wider registers and no fused multiply-add, so that a score never depends on where it was computed. */
 #include "query/collect.h"
 #include <math.h>
 
@@ -100,8 +100,8 @@ struct knn_scan {
     const struct query_node *node;
     struct vectors vectors;
     product_fn *product;
-    float query_norm;          /* cosine */
-    const uint64_t *filter;    /* NULL: none */
+    float query_norm;       /* cosine */
+    const uint64_t *filter; /* NULL: none */
 };
 
 /* Products of huge numbers overflow; a score is always finite. */
@@ -114,13 +114,16 @@ static float row_score(const struct knn_scan *scan, uint32_t row) {
     const float *v = scan->vectors.rows + (size_t)row * scan->vectors.dimensions;
     float x = scan->product(scan->node->vector, v, scan->vectors.dimensions), length;
     switch (scan->node->similarity) {
-    case SIMILARITY_EUCLIDEAN: return finite_score(1.0f / (1.0f + x));
-    case SIMILARITY_MAX_INNER_PRODUCT: return finite_score(x < 0 ? 1.0f / (1.0f - x) : x + 1.0f);
+    case SIMILARITY_EUCLIDEAN:
+        return finite_score(1.0f / (1.0f + x));
+    case SIMILARITY_MAX_INNER_PRODUCT:
+        return finite_score(x < 0 ? 1.0f / (1.0f - x) : x + 1.0f);
     case SIMILARITY_COSINE:
         length = scan->query_norm * scan->vectors.norms[row];
         x = length > 0 ? x / length : 0;
         break;
-    case SIMILARITY_DOT_PRODUCT: break;
+    case SIMILARITY_DOT_PRODUCT:
+        break;
     }
     return finite_score((1.0f + x) / 2.0f);
 }
@@ -129,8 +132,10 @@ static uint32_t first_row(const struct vectors *v, uint32_t docno) {
     uint32_t lo = 0, hi = v->n;
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
-        if (v->docs[mid] < docno) lo = mid + 1;
-        else hi = mid;
+        if (v->docs[mid] < docno)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     return lo;
 }
@@ -170,7 +175,7 @@ static int filter_bits(struct search_ctx *ctx, const struct query_node *filter, 
         r = search_poll(ctx->cancel, err);
     }
     *ret_bits = bits;
-    return r;
+    return r ? r : search_poll(ctx->cancel, err);
 }
 
 static int scan_part(struct search_ctx *ctx, const struct search_part *part, struct knn_scan *scan,
@@ -181,8 +186,8 @@ static int scan_part(struct search_ctx *ctx, const struct search_part *part, str
     int r = vectors_open(field, &scan->vectors, err);
     if (r) return r;
     if (scan->vectors.n && scan->vectors.dimensions != scan->node->dimensions)
-        return err_set(err, ERR_DIMENSION, "the query vector has %u dimensions, '%s' has %u", scan->node->dimensions,
-                       scan->node->field, scan->vectors.dimensions);
+        return err_set(err, ERR_DIMENSION, "the query vector has %u dimensions, '%s' has %u",
+                       scan->node->dimensions, scan->node->field, scan->vectors.dimensions);
     scan->filter = NULL;
     if (scan->node->filter) r = filter_bits(ctx, scan->node->filter, &scan->filter, err);
     if (!r) r = collector_begin(c, ctx, err);
@@ -213,8 +218,8 @@ uint32_t search_knn_count(const struct query *query) {
 }
 
 int search_knn(const struct query *query, uint32_t which, const struct search_stats *stats,
-               const struct search_part *parts, size_t n_parts, const volatile int *cancel, struct knn_result *ret,
-               struct err *err) {
+               const struct search_part *parts, size_t n_parts, const volatile int *cancel,
+               struct knn_result *ret, struct err *err) {
     const struct query_node *node = search_knn_node(query, which);
     struct knn_scan scan = {.node = node};
     struct search_hit *hits = NULL;
@@ -233,7 +238,8 @@ int search_knn(const struct query *query, uint32_t which, const struct search_st
     if (r) goto out;
     result.hits = xmalloc(((size_t)result.n + 1) * sizeof *result.hits);
     for (uint32_t i = 0; i < result.n; i++)
-        result.hits[i] = (struct knn_hit){hits[i].score, hits[i].part_no, hits[i].docno, hits[i].id, hits[i].id_len};
+        result.hits[i] =
+            (struct knn_hit){hits[i].score, hits[i].part_no, hits[i].docno, hits[i].id, hits[i].id_len};
     *ret = result;
 out:
     free(hits);

@@ -90,8 +90,10 @@ static void fill_one_by_one(struct scorer *s, uint32_t hi, struct batch *batch) 
 bool scorer_fill(struct scorer *s, uint32_t hi, struct batch *batch) {
     batch->n = 0;
     if (s->doc >= hi) return false;
-    if (s->ops->fill) s->ops->fill(s, hi, batch);
-    else fill_one_by_one(s, hi, batch);
+    if (s->ops->fill)
+        s->ops->fill(s, hi, batch);
+    else
+        fill_one_by_one(s, hi, batch);
     return batch->n > 0;
 }
 
@@ -101,8 +103,9 @@ static void close_postings(void *object) {
     postings_close(object);
 }
 
-int scorer_open_postings(struct search_ctx *ctx, const struct segment_field *field, const struct term_info *info,
-                         bool want_freqs, bool want_positions, struct postings *p, struct err *err) {
+int scorer_open_postings(struct search_ctx *ctx, const struct segment_field *field,
+                         const struct term_info *info, bool want_freqs, bool want_positions,
+                         struct postings *p, struct err *err) {
     int r = postings_open(p, field, info, want_freqs, want_positions, err);
     if (!r) search_ctx_defer(ctx, close_postings, p);
     return r;
@@ -219,7 +222,8 @@ static struct scorer *bits_new(struct search_ctx *ctx, const uint64_t *bits, flo
     struct bits_scorer *b = arena_alloc(&ctx->arena, sizeof *b);
     uint64_t cost = bits ? 0 : ctx->hi - ctx->lo;
     if (bits)
-        for (uint32_t w = ctx->lo >> 6; w < (ctx->hi + 63) >> 6; w++) cost += (unsigned)__builtin_popcountll(bits[w]);
+        for (uint32_t w = ctx->lo >> 6; w < (ctx->hi + 63) >> 6; w++)
+            cost += (unsigned)__builtin_popcountll(bits[w]);
     *b = (struct bits_scorer){.bits = bits, .hi = ctx->hi, .fixed = scored ? boost : 0};
     b->base = (struct scorer){.ops = &bits_ops, .kind = SCORER_BITS, .scored = scored, .cost = cost};
     bits_advance(&b->base, ctx->lo);
@@ -305,7 +309,8 @@ static int knn_new(struct search_ctx *ctx, const struct query_node *node, float 
     uint32_t number = 0, n = 0;
     const struct query_node *found;
     while ((found = search_knn_node(ctx->query, number)) && found != node) number++;
-    if (!ctx->knn || !found) return err_set(err, ERR_UNSUPPORTED, "a knn clause cannot stand inside a filter");
+    if (!ctx->knn || !found)
+        return err_set(err, ERR_UNSUPPORTED, "a knn clause cannot stand inside a filter");
     const struct knn_result *result = &ctx->knn[number];
     struct list_entry *entries = arena_alloc(&ctx->arena, ((size_t)result->n + 1) * sizeof *entries);
     for (uint32_t i = 0; i < result->n; i++) {
@@ -317,18 +322,27 @@ static int knn_new(struct search_ctx *ctx, const struct query_node *node, float 
     return 0;
 }
 
-int scorer_new(struct search_ctx *ctx, const struct query_node *node, float boost, bool scored, struct scorer **ret,
-               struct err *err) {
+int scorer_new(struct search_ctx *ctx, const struct query_node *node, float boost, bool scored,
+               struct scorer **ret, struct err *err) {
     *ret = NULL;
     boost *= node->boost;
     switch (node->kind) {
-    case QUERY_NONE: return 0;
-    case QUERY_ALL: *ret = bits_new(ctx, NULL, boost, scored); return 0;
-    case QUERY_TERM: return term_new(ctx, node, boost, scored, ret, err);
-    case QUERY_PHRASE: return scorer_phrase_new(ctx, node, boost, scored, ret, err);
-    case QUERY_BOOL: return scorer_bool_new(ctx, node, boost, scored, ret, err);
-    case QUERY_DOCS: return docs_new(ctx, node, boost, scored, ret, err);
-    case QUERY_KNN: return knn_new(ctx, node, boost, scored, ret, err);
-    default: return docset_scorer_new(ctx, node, boost, scored, ret, err);
+    case QUERY_NONE:
+        return 0;
+    case QUERY_ALL:
+        *ret = bits_new(ctx, NULL, boost, scored);
+        return 0;
+    case QUERY_TERM:
+        return term_new(ctx, node, boost, scored, ret, err);
+    case QUERY_PHRASE:
+        return scorer_phrase_new(ctx, node, boost, scored, ret, err);
+    case QUERY_BOOL:
+        return scorer_bool_new(ctx, node, boost, scored, ret, err);
+    case QUERY_DOCS:
+        return docs_new(ctx, node, boost, scored, ret, err);
+    case QUERY_KNN:
+        return knn_new(ctx, node, boost, scored, ret, err);
+    default:
+        return docset_scorer_new(ctx, node, boost, scored, ret, err);
     }
 }

@@ -1,9 +1,9 @@
 /* Bool clauses: evaluation by windows, evaluation by leapfrog, and the choice between them.
  *
- * Both give a document the same score: the scoring clauses that match it, added in double in clause order, rounded once.
- * By windows: a window of accumulators, each clause run over the whole window in turn (clause order outside, documents
- * inside, as Lucene's BooleanScorer): best for disjunctions and for conjunctions of frequent terms. By leapfrog: visit
- * the candidates of the rarest required clause and ask the others.
+ * Both give a document the same score: the scoring clauses that match it, added in double in clause order,
+ * rounded once. By windows: a window of accumulators, each clause run over the whole window in turn (clause
+ * order outside, documents inside, as Lucene's BooleanScorer): best for disjunctions and for conjunctions of
+ * frequent terms. By leapfrog: visit the candidates of the rarest required clause and ask the others.
  */
 #include "query/search_internal.h"
 
@@ -13,13 +13,14 @@ enum { WINDOW_WORDS = WINDOW_DOCS / 64, WINDOW_MIN = 64, WINDOW_FIRST = 256 };
 
 struct window_scorer {
     struct scorer base;
+    const volatile int *cancel;
     uint32_t hi;
-    uint32_t n, n_filter, n_not;
-    struct scorer **clauses, **filter, **not; /* clauses in clause order */
-    bool all;                       /* every clause must match */
-    uint32_t need;                  /* else how many; counts is used when > 1 */
-    uint32_t begin, end, size;      /* window [begin, end), begin a multiple of 64; size of the next one */
-    double *sums;                   /* NULL when not scored */
+    uint32_t n, n_filter, n_barred;
+    struct scorer **clauses, **filter, **barred; /* clauses: those that score, in clause order */
+    const bool *must;                            /* of each of the clauses: is it required? */
+    uint32_t need;             /* how many of the others must match; counts is used when > 1 */
+    uint32_t begin, end, size; /* window [begin, end), begin a multiple of 64; size of the next one */
+    double *sums;              /* NULL when not scored */
     uint16_t *counts;
     uint64_t bits[WINDOW_WORDS];
     struct batch batch;
@@ -33,19 +34,19 @@ static void set_bits(uint64_t *bits, uint32_t begin, const struct batch *batch) 
 }
 
 /* One clause over the whole window. */
-static void window_add(struct window_scorer *o, struct scorer *clause, uint64_t *bits) {
+static void window_add(struct window_scorer *o, struct scorer *clause, uint64_t *bits, bool counted) {
     const struct batch *batch = &o->batch;
     while (scorer_fill(clause, o->end, &o->batch)) {
         set_bits(bits, o->begin, batch);
         if (o->sums)
             for (uint32_t i = 0; i < batch->n; i++)
                 o->sums[batch->docs[i] - o->begin] += (double)batch->scores[i];
-        if (o->counts)
+        if (counted)
             for (uint32_t i = 0; i < batch->n; i++) o->counts[batch->docs[i] - o->begin]++;
     }
 }
 
-/* The documents of one more clause within the window, as bits. */
+/* A clause that does not score, within the window, as bits. */
 static void window_other_bits(struct window_scorer *o, struct scorer *s, uint64_t *bits) {
     uint32_t words = (o->end - o->begin + 63) / 64;
     memset(bits, 0, WINDOW_WORDS * sizeof *bits);
@@ -58,19 +59,42 @@ static void window_other_bits(struct window_scorer *o, struct scorer *s, uint64_
     while (scorer_fill(s, o->end, &o->batch)) set_bits(bits, o->begin, &o->batch);
 }
 
-static void window_mask(struct window_scorer *o) {
-    uint64_t other[WINDOW_WORDS];
-    uint32_t words = (o->end - o->begin + 63) / 64;
-    if (o->counts)
-        for (uint32_t at = 0; at < o->end - o->begin; at++)
-            if (o->counts[at] < o->need) o->bits[at >> 6] &= ~(1ull << (at & 63));
-    for (uint32_t i = 0; i < o->n_filter; i++) {
-        window_other_bits(o, o->filter[i], other);
-        for (uint32_t w = 0; w < words; w++) o->bits[w] &= other[w];
+static void keep_bits(uint64_t *bits, const uint64_t *other, uint64_t flip) {
+    for (uint32_t w = 0; w < WINDOW_WORDS; w++) bits[w] &= other[w] ^ flip;
+}
+
+/* Documents of the window that enough of the optional clauses have; none is needed: all documents. */
+static void window_optional_bits(const struct window_scorer *o, uint64_t *any) {
+    if (!o->need) memset(any, 0xff, WINDOW_WORDS * sizeof *any);
+    if (o->need < 2) return;
+    for (uint32_t at = 0; at < o->end - o->begin; at++)
+        if (o->counts[at] < o->need) any[at >> 6] &= ~(1ull << (at & 63));
+}
+
+static void window_fill_bits(struct window_scorer *o) {
+    uint64_t any[WINDOW_WORDS] = {0}, own[WINDOW_WORDS];
+    uint32_t n = o->end - o->begin;
+    memset(o->bits, 0, sizeof o->bits);
+    memset(o->bits, 0xff, n / 64 * sizeof *o->bits);
+    if (n % 64) o->bits[n / 64] = ~(~0ull << n % 64);
+    for (uint32_t i = 0; i < o->n; i++) {
+        if (!o->must[i]) {
+            window_add(o, o->clauses[i], any, o->need > 1);
+            continue;
+        }
+        memset(own, 0, sizeof own);
+        window_add(o, o->clauses[i], own, false);
+        keep_bits(o->bits, own, 0);
     }
-    for (uint32_t i = 0; i < o->n_not; i++) {
-        window_other_bits(o, o->not[i], other);
-        for (uint32_t w = 0; w < words; w++) o->bits[w] &= ~other[w];
+    window_optional_bits(o, any);
+    keep_bits(o->bits, any, 0);
+    for (uint32_t i = 0; i < o->n_filter; i++) {
+        window_other_bits(o, o->filter[i], own);
+        keep_bits(o->bits, own, 0);
+    }
+    for (uint32_t i = 0; i < o->n_barred; i++) {
+        window_other_bits(o, o->barred[i], own);
+        keep_bits(o->bits, own, ~0ull);
     }
 }
 
@@ -86,32 +110,22 @@ static uint32_t window_scan(const struct window_scorer *o, uint32_t from) {
     return o->begin + (word << 6) + (uint32_t)__builtin_ctzll(w);
 }
 
-/* Runs the clauses; in a conjunction until no document is left. */
-static void window_add_all(struct window_scorer *o) {
-    uint64_t own[WINDOW_WORDS], left = 1;
-    if (!o->all) {
-        for (uint32_t i = 0; i < o->n; i++) window_add(o, o->clauses[i], o->bits);
-        return;
-    }
-    window_add(o, o->clauses[0], o->bits);
-    for (uint32_t i = 1; i < o->n && left; i++) {
-        memset(own, 0, sizeof own);
-        left = 0;
-        window_add(o, o->clauses[i], own);
-        for (uint32_t w = 0; w < WINDOW_WORDS; w++) left |= o->bits[w] &= own[w];
-    }
-}
-
 /* Where the next match can be at the earliest, >= from. */
 static uint32_t window_first(struct window_scorer *o, uint32_t from) {
-    uint32_t least = DOCNO_NONE, most = 0;
+    uint32_t optional = DOCNO_NONE, first = from;
+    for (uint32_t i = 0; i < o->n_filter; i++) {
+        struct scorer *s = o->filter[i];
+        first = MAX(first, s->doc < from ? scorer_advance(s, from) : s->doc);
+    }
     for (uint32_t i = 0; i < o->n; i++) {
         struct scorer *s = o->clauses[i];
-        if (s->doc < from) scorer_advance(s, from);
-        least = MIN(least, s->doc);
-        most = MAX(most, s->doc);
+        uint32_t doc = s->doc < from ? scorer_advance(s, from) : s->doc;
+        if (o->must[i])
+            first = MAX(first, doc);
+        else
+            optional = MIN(optional, doc);
     }
-    return o->all ? most : least;
+    return o->need ? MAX(first, optional) : first;
 }
 
 /* Fills the next window, from the first possible match >= from on. False when there is none. */
@@ -122,11 +136,9 @@ static bool window_next(struct window_scorer *o, uint32_t from) {
     o->end = MIN(o->hi, o->begin + o->size);
     for (uint32_t i = 0; i < o->n; i++)
         if (o->clauses[i]->doc < o->begin) scorer_advance(o->clauses[i], o->begin);
-    memset(o->bits, 0, sizeof o->bits);
     if (o->sums) memset(o->sums, 0, (o->end - o->begin) * sizeof *o->sums);
     if (o->counts) memset(o->counts, 0, (o->end - o->begin) * sizeof *o->counts);
-    window_add_all(o);
-    window_mask(o);
+    window_fill_bits(o);
     return true;
 }
 
@@ -136,10 +148,13 @@ static uint32_t window_advance(struct scorer *s, uint32_t target) {
     for (;;) {
         uint32_t doc = window_scan(o, target);
         if (doc != DOCNO_NONE) return s->doc = doc;
-        if (target > o->end) o->size = MAX(o->size / 2, (uint32_t)WINDOW_MIN);
-        else o->size = MIN(o->size * 2, (uint32_t)WINDOW_DOCS);
+        if (target > o->end)
+            o->size = MAX(o->size / 2, (uint32_t)WINDOW_MIN);
+        else
+            o->size = MIN(o->size * 2, (uint32_t)WINDOW_DOCS);
         target = MAX(target, o->end);
-        if (target >= o->hi || !window_next(o, target)) return s->doc = DOCNO_NONE;
+        if (target >= o->hi || scorer_is_canceled(o->cancel) || !window_next(o, target))
+            return s->doc = DOCNO_NONE;
         target = MAX(target, o->begin);
     }
 }
@@ -151,28 +166,37 @@ static float window_score(struct scorer *s) {
 
 static void window_fill(struct scorer *s, uint32_t hi, struct batch *batch) {
     struct window_scorer *o = (struct window_scorer *)s;
-    uint32_t n = 0, doc = s->doc, limit = MIN(hi, o->end);
-    for (; doc < limit && n < BATCH_DOCS; doc = window_scan(o, doc + 1)) {
-        batch->scores[n] = o->sums ? (float)o->sums[doc - o->begin] : 0;
-        batch->docs[n++] = doc;
+    uint32_t n = 0, limit = MIN(hi, o->end), at = s->doc - o->begin, word = at >> 6;
+    uint64_t w = o->bits[word] & (~0ull << (at & 63));
+    for (;;) {
+        for (; w && n < BATCH_DOCS; w &= w - 1) {
+            uint32_t doc = o->begin + (word << 6) + (uint32_t)__builtin_ctzll(w);
+            if (doc >= limit) break;
+            batch->docs[n++] = doc;
+        }
+        if (w || o->begin + (++word << 6) >= limit) break;
+        w = o->bits[word];
     }
+    for (uint32_t i = 0; i < n; i++)
+        batch->scores[i] = o->sums ? (float)o->sums[batch->docs[i] - o->begin] : 0;
     batch->n = n;
-    if (doc != DOCNO_NONE) s->doc = doc;
-    else window_advance(s, o->end);
+    window_advance(s, batch->docs[n - 1] + 1);
 }
 
-static const struct scorer_ops window_ops = {.advance = window_advance, .score = window_score, .fill = window_fill};
+static const struct scorer_ops window_ops = {
+    .advance = window_advance, .score = window_score, .fill = window_fill};
 
 /* ---- leapfrog ---- */
 
 struct and_scorer {
     struct scorer base;
+    const volatile int *cancel;
     uint32_t hi;
-    uint32_t n_required, n_optional, n_not, n_sum;
-    struct scorer **required;  /* cheapest first */
-    struct scorer **optional, **not;
-    struct scorer **sum;       /* scoring clauses in clause order */
-    uint32_t need;             /* how many optional clauses must match */
+    uint32_t n_required, n_optional, n_barred, n_sum;
+    struct scorer **required; /* cheapest first */
+    struct scorer **optional, **barred;
+    struct scorer **sum; /* scoring clauses in clause order */
+    uint32_t need;       /* how many optional clauses must match */
 };
 
 static bool stands_on(struct scorer *s, uint32_t doc) {
@@ -181,8 +205,8 @@ static bool stands_on(struct scorer *s, uint32_t doc) {
 
 /* All required clauses have the candidate: do the exact checks agree? */
 static bool and_accepts(struct and_scorer *a, uint32_t doc) {
-    for (uint32_t i = 0; i < a->n_not; i++)
-        if (stands_on(a->not[i], doc)) return false;
+    for (uint32_t i = 0; i < a->n_barred; i++)
+        if (stands_on(a->barred[i], doc)) return false;
     for (uint32_t i = 0; i < a->n_required; i++) {
         struct scorer *s = a->required[i];
         if (s->ops->verify && !s->ops->verify(s)) return false;
@@ -193,7 +217,8 @@ static bool and_accepts(struct and_scorer *a, uint32_t doc) {
     return have >= a->need;
 }
 
-/* Brings the other required clauses to the lead's candidate. Gives doc, or a later document the lead must go to. */
+/* Brings the other required clauses to the lead's candidate. Gives doc, or a later document the lead must go
+ * to. */
 static uint32_t and_align(struct and_scorer *a, uint32_t doc) {
     for (uint32_t i = 1; i < a->n_required; i++) {
         struct scorer *s = a->required[i];
@@ -207,12 +232,15 @@ static uint32_t and_align(struct and_scorer *a, uint32_t doc) {
 static uint32_t and_find(struct and_scorer *a) {
     struct scorer *lead = a->required[0];
     uint32_t doc = lead->doc;
-    while (doc < a->hi) {
+    while (doc < a->hi && !scorer_is_canceled(a->cancel)) {
         uint32_t other = and_align(a, doc);
         if (other >= a->hi) break;
-        if (other != doc) doc = scorer_step(lead, other);
-        else if (and_accepts(a, doc)) return a->base.doc = doc;
-        else doc = scorer_step(lead, doc + 1);
+        if (other != doc)
+            doc = scorer_step(lead, other);
+        else if (and_accepts(a, doc))
+            return a->base.doc = doc;
+        else
+            doc = scorer_step(lead, doc + 1);
     }
     return a->base.doc = DOCNO_NONE;
 }
@@ -248,20 +276,26 @@ static const struct scorer_ops and_ops = {.advance = and_advance, .score = and_s
 /* ---- building ---- */
 
 struct parts {
-    struct scorer **required, **should, **not, **filter, **sum;
-    uint32_t n_required, n_should, n_not, n_filter, n_sum; /* required: filter, and those of sum that must match */
-    bool impossible;            /* a required clause matches nothing here */
+    struct scorer **required, **should, **barred, **filter, **sum;
+    bool *must; /* of sum */
+    uint32_t n_required, n_should, n_barred, n_filter,
+        n_sum;       /* required: filter, and those of sum that must match */
+    bool impossible; /* a required clause matches nothing here */
 };
 
 static void parts_add(struct parts *p, enum occur occur, struct scorer *s) {
     if (occur == OCCUR_MUST_NOT) {
-        p->not[p->n_not++] = s;
+        p->barred[p->n_barred++] = s;
         return;
     }
-    if (occur != OCCUR_SHOULD) p->required[p->n_required++] = s;
-    else p->should[p->n_should++] = s;
+    if (occur != OCCUR_SHOULD)
+        p->required[p->n_required++] = s;
+    else
+        p->should[p->n_should++] = s;
     if (occur == OCCUR_FILTER) p->filter[p->n_filter++] = s;
-    else p->sum[p->n_sum++] = s;
+    if (occur == OCCUR_FILTER) return;
+    p->must[p->n_sum] = occur == OCCUR_MUST;
+    p->sum[p->n_sum++] = s;
 }
 
 static int parts_build(struct search_ctx *ctx, const struct query_node *node, float boost, bool scored,
@@ -269,17 +303,20 @@ static int parts_build(struct search_ctx *ctx, const struct query_node *node, fl
     struct scorer **space = arena_alloc(&ctx->arena, ((size_t)node->n_clauses + 1) * 5 * sizeof *space);
     *p = (struct parts){.required = space};
     p->should = p->required + node->n_clauses;
-    p->not = p->should + node->n_clauses;
-    p->filter = p->not + node->n_clauses;
+    p->barred = p->should + node->n_clauses;
+    p->filter = p->barred + node->n_clauses;
     p->sum = p->filter + node->n_clauses;
+    p->must = arena_zalloc(&ctx->arena, (size_t)node->n_clauses + 1);
     for (uint32_t i = 0; i < node->n_clauses; i++) {
         enum occur occur = node->clauses[i].occur;
         struct scorer *s;
         int r = scorer_new(ctx, node->clauses[i].node, boost,
                            scored && (occur == OCCUR_MUST || occur == OCCUR_SHOULD), &s, err);
         if (r) return r;
-        if (s) parts_add(p, occur, s);
-        else if (occur == OCCUR_MUST || occur == OCCUR_FILTER) p->impossible = true;
+        if (s)
+            parts_add(p, occur, s);
+        else if (occur == OCCUR_MUST || occur == OCCUR_FILTER)
+            p->impossible = true;
         if (p->impossible) return 0;
     }
     return 0;
@@ -301,27 +338,27 @@ static uint64_t cost_least(struct scorer **s, uint32_t n) {
     return least;
 }
 
-/* all: every scoring clause must match; else `need` of them. */
-static struct scorer *window_new(struct search_ctx *ctx, const struct parts *p, bool all, uint32_t need, bool scored) {
+static struct scorer *window_new(struct search_ctx *ctx, const struct parts *p, uint32_t need, bool scored) {
     struct window_scorer *o = arena_alloc(&ctx->arena, sizeof *o);
     memset(o, 0, offsetof(struct window_scorer, batch));
     o->base = (struct scorer){.ops = &window_ops, .kind = SCORER_OTHER, .scored = scored};
-    o->base.cost = all ? cost_least(p->sum, p->n_sum) : cost_sum(p->sum, p->n_sum);
+    o->base.cost = p->n_required ? cost_least(p->required, p->n_required) : cost_sum(p->sum, p->n_sum);
+    o->cancel = ctx->cancel;
     o->hi = ctx->hi;
     o->n = p->n_sum;
     o->clauses = p->sum;
     o->n_filter = p->n_filter;
     o->filter = p->filter;
-    o->n_not = p->n_not;
-    o->not = p->not;
-    o->all = all;
+    o->n_barred = p->n_barred;
+    o->barred = p->barred;
+    o->must = p->must;
     o->need = need;
     o->size = WINDOW_FIRST;
     if (scored) o->sums = arena_alloc(&ctx->arena, WINDOW_DOCS * sizeof *o->sums);
-    if (!all && need > 1) o->counts = arena_alloc(&ctx->arena, WINDOW_DOCS * sizeof *o->counts);
+    if (need > 1) o->counts = arena_alloc(&ctx->arena, WINDOW_DOCS * sizeof *o->counts);
     settle_all(o->clauses, o->n);
     settle_all(o->filter, o->n_filter);
-    settle_all(o->not, o->n_not);
+    settle_all(o->barred, o->n_barred);
     window_advance(&o->base, ctx->lo);
     return &o->base;
 }
@@ -336,58 +373,49 @@ static struct scorer *and_new(struct search_ctx *ctx, const struct parts *p, uin
     qsort(p->required, p->n_required, sizeof(struct scorer *), compare_cost);
     a->base = (struct scorer){.ops = &and_ops, .kind = SCORER_OTHER, .scored = scored};
     a->base.cost = p->required[0]->cost;
+    a->cancel = ctx->cancel;
     a->hi = ctx->hi;
     a->n_required = p->n_required;
     a->required = p->required;
     a->n_optional = p->n_should;
     a->optional = p->should;
-    a->n_not = p->n_not;
-    a->not = p->not;
+    a->n_barred = p->n_barred;
+    a->barred = p->barred;
     a->n_sum = scored ? p->n_sum : 0;
     a->sum = p->sum;
     a->need = need;
     settle_all(a->optional, a->n_optional);
-    settle_all(a->not, a->n_not);
+    settle_all(a->barred, a->n_barred);
     and_find(a);
     return &a->base;
 }
 
-/* Optional clauses do not matter when nothing is scored. */
+/* Optional clauses do not matter when nothing is scored and none has to match. */
 static void drop_optional(struct parts *p) {
-    p->n_should = 0;
-    p->n_sum = 0;
-    for (uint32_t i = 0; i < p->n_required; i++) {
-        bool filter = false;
-        for (uint32_t k = 0; k < p->n_filter; k++) filter |= p->filter[k] == p->required[i];
-        if (!filter) p->sum[p->n_sum++] = p->required[i];
-    }
+    p->n_should = p->n_sum = 0;
+    memcpy(p->filter, p->required, p->n_required * sizeof(struct scorer *));
+    p->n_filter = p->n_required;
 }
 
 /* Optional clauses that must all match are required ones; their place in the sum stays. */
 static uint32_t require_all(struct parts *p, uint32_t need) {
     if (need != p->n_should) return need;
     for (uint32_t i = 0; i < p->n_should; i++) p->required[p->n_required++] = p->should[i];
+    for (uint32_t i = 0; i < p->n_sum; i++) p->must[i] = true;
     p->n_should = 0;
     return 0;
 }
 
-/* Are all scoring clauses required and dense enough that running over them beats jumping through them? An advance costs
- * about as much as four documents of a run. */
-static bool is_dense(const struct parts *p) {
-    if (p->n_should || !p->n_sum) return false;
-    for (uint32_t i = 0; i < p->n_required; i++)
-        if (p->required[i]->kind == SCORER_OTHER) return false;
-    uint64_t jumps = cost_least(p->required, p->n_required) * (p->n_required - 1);
-    return jumps > cost_sum(p->required, p->n_required) / 4;
-}
-
-static struct scorer *choose(struct search_ctx *ctx, const struct parts *p, uint32_t need, bool scored) {
-    if (!p->n_required) return window_new(ctx, p, false, need, scored);
-    if (is_dense(p)) return window_new(ctx, p, true, 0, scored);
-    bool filtered = need && p->n_required == p->n_filter;
-    if (filtered && cost_least(p->filter, p->n_filter) > cost_sum(p->should, p->n_should) / 8)
-        return window_new(ctx, p, false, need, scored);
-    return and_new(ctx, p, need, scored);
+/* Jumping to a document costs about as much as running over four. A phrase is only looked at where the others
+ * match. */
+static bool prefer_windows(const struct parts *p) {
+    if (!p->n_required) return true;
+    for (uint32_t i = 0; i < p->n_required && p->n_required > 1; i++)
+        if (p->required[i]->ops->verify) return false;
+    uint64_t run = cost_sum(p->required, p->n_required) + cost_sum(p->should, p->n_should) +
+                   cost_sum(p->barred, p->n_barred);
+    uint64_t jumps = (uint64_t)p->n_required + p->n_should + p->n_barred - 1;
+    return cost_least(p->required, p->n_required) * jumps > run / 4;
 }
 
 int scorer_bool_new(struct search_ctx *ctx, const struct query_node *node, float boost, bool scored,
@@ -403,8 +431,12 @@ int scorer_bool_new(struct search_ctx *ctx, const struct query_node *node, float
     if (r || p.impossible || p.n_should < need) return r;
     if (!scored && !need) drop_optional(&p);
     if (need) need = require_all(&p, need);
-    if (p.n_required == 1 && !p.n_should && !p.n_not) *ret = p.required[0];
-    else *ret = choose(ctx, &p, need, scored);
+    if (p.n_required == 1 && !p.n_should && !p.n_barred)
+        *ret = p.required[0];
+    else if (prefer_windows(&p))
+        *ret = window_new(ctx, &p, need, scored);
+    else
+        *ret = and_new(ctx, &p, need, scored);
     if ((*ret)->doc >= ctx->hi) *ret = NULL;
     return 0;
 }

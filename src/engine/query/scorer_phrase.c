@@ -1,21 +1,22 @@
-/* Phrases: documents with all terms (leapfrog), then positions. Exact phrases count; sloppy ones follow Lucene's
- * SloppyPhraseMatcher move for move, because which overlapping matches it sees is part of the score.
+/* Phrases: documents with all terms (leapfrog), then positions. Exact phrases count; sloppy ones follow
+ * Lucene's SloppyPhraseMatcher move for move, because which overlapping matches it sees is part of the score.
  *
- * A term's slot is its position in the query; a document's occurrence at position p stands at place p - slot, so an
- * exact match is one place where all terms stand. A sloppy match is a choice of occurrences whose places lie within
- * `slop` of each other: always the term with the least place moves on, and each time it would overtake the next one
- * the match seen until then, if short enough, counts 1 / (1 + length). Terms that repeat in the phrase form groups whose
- * members may not use the same occurrence: of two that collide the lesser moves on.
+ * A term's slot is its position in the query; a document's occurrence at position p stands at place p - slot,
+ * so an exact match is one place where all terms stand. A sloppy match is a choice of occurrences whose
+ * places lie within `slop` of each other: always the term with the least place moves on, and each time it
+ * would overtake the next one the match seen until then, if short enough, counts 1 / (1 + length). Terms that
+ * repeat in the phrase form groups whose members may not use the same occurrence: of two that collide the
+ * lesser moves on.
  */
 #include "query/search_internal.h"
 
 struct phrase_term {
     struct postings *postings;
-    int32_t slot;               /* position in the query */
-    uint32_t ord;               /* place in the phrase's list */
-    int32_t group;              /* of terms that repeat, -1: does not */
+    int32_t slot;  /* position in the query */
+    uint32_t ord;  /* place in the phrase's list */
+    int32_t group; /* of terms that repeat, -1: does not */
     bool queued;
-    const uint32_t *positions;  /* of the current document */
+    const uint32_t *positions; /* of the current document */
     uint32_t n, next;
     int32_t place;
 };
@@ -25,12 +26,13 @@ struct phrase_group {
 };
 struct phrase_scorer {
     struct scorer base;
+    const volatile int *cancel;
     uint32_t hi, n, n_postings, n_groups, slop;
     struct phrase_term *terms;
     struct postings **postings; /* distinct, rarest first */
     struct phrase_group *groups;
-    int32_t end;                /* sloppy: the largest place */
-    float freq;                 /* of the current document, set by verify */
+    int32_t end; /* sloppy: the largest place */
+    float freq;  /* of the current document, set by verify */
     float weight;
     const uint8_t *norms;
     const float *norm_inverse;
@@ -56,19 +58,16 @@ static uint32_t phrase_find(struct phrase_scorer *ph, uint32_t doc) {
 static uint32_t phrase_advance(struct scorer *s, uint32_t target) {
     struct phrase_scorer *ph = (struct phrase_scorer *)s;
     uint32_t doc = ph->postings[0]->doc;
+    if (scorer_is_canceled(ph->cancel)) return s->doc = DOCNO_NONE;
     return phrase_find(ph, doc < target ? postings_advance(ph->postings[0], target) : doc);
 }
 
 static void load_positions(struct phrase_scorer *ph) {
     for (uint32_t i = 0; i < ph->n; i++) {
         struct phrase_term *t = &ph->terms[i];
+        t->positions = postings_positions(t->postings);
         t->n = postings_freq(t->postings);
         t->next = 0;
-    }
-    for (uint32_t i = 0; i < ph->n_postings; i++) {
-        const uint32_t *positions = postings_positions(ph->postings[i]);
-        for (uint32_t j = 0; j < ph->n; j++)
-            if (ph->terms[j].postings == ph->postings[i]) ph->terms[j].positions = positions;
     }
 }
 
@@ -131,7 +130,8 @@ static struct phrase_term *queue_pop(struct phrase_scorer *ph) {
 
 static struct phrase_term *colliding(const struct phrase_group *g, const struct phrase_term *t) {
     for (uint32_t i = 0; i < g->n; i++)
-        if (g->terms[i] != t && g->terms[i]->place + g->terms[i]->slot == t->place + t->slot) return g->terms[i];
+        if (g->terms[i] != t && g->terms[i]->place + g->terms[i]->slot == t->place + t->slot)
+            return g->terms[i];
     return NULL;
 }
 
@@ -206,8 +206,8 @@ static float phrase_score(struct scorer *s) {
     return bm25_score(ph->weight, ph->freq, ph->norm_inverse[ph->norms[s->doc]]);
 }
 
-static const struct scorer_ops phrase_ops = {.advance = phrase_advance, .verify = phrase_verify,
-                                             .score = phrase_score};
+static const struct scorer_ops phrase_ops = {
+    .advance = phrase_advance, .verify = phrase_verify, .score = phrase_score};
 
 /* ---- building ---- */
 
@@ -220,22 +220,27 @@ static int compare_slot(const void *a, const void *b) {
     return (x->slot > y->slot) - (x->slot < y->slot);
 }
 
-/* Groups the terms that repeat at different positions. */
+/* Does the term repeat the other one at a different position? */
+static bool repeats(const struct phrase_scorer *ph, const struct query_node *node, uint32_t of, uint32_t i) {
+    return ph->terms[i].group < 0 && ph->terms[i].slot != ph->terms[of].slot &&
+           same_term(&node->terms[of], &node->terms[i]);
+}
+
 static void find_groups(struct search_ctx *ctx, const struct query_node *node, struct phrase_scorer *ph) {
     ph->groups = arena_alloc(&ctx->arena, ph->n * sizeof *ph->groups);
     for (uint32_t i = 0; i < ph->n; i++) {
-        struct phrase_group g = {0};
+        uint32_t n = 1;
         if (ph->terms[i].group >= 0) continue;
-        g.terms = arena_alloc(&ctx->arena, ph->n * sizeof(struct phrase_term *));
-        g.terms[g.n++] = &ph->terms[i];
+        for (uint32_t j = i + 1; j < ph->n; j++) n += repeats(ph, node, i, j);
+        if (n == 1) continue;
+        struct phrase_group *g = &ph->groups[ph->n_groups];
+        *g = (struct phrase_group){.terms = arena_alloc(&ctx->arena, n * sizeof(struct phrase_term *))};
+        g->terms[g->n++] = &ph->terms[i];
         for (uint32_t j = i + 1; j < ph->n; j++)
-            if (ph->terms[j].group < 0 && ph->terms[j].slot != ph->terms[i].slot &&
-                same_term(&node->terms[i], &node->terms[j]))
-                g.terms[g.n++] = &ph->terms[j];
-        if (g.n == 1) continue;
-        qsort(g.terms, g.n, sizeof(struct phrase_term *), compare_slot);
-        for (uint32_t j = 0; j < g.n; j++) g.terms[j]->group = (int32_t)ph->n_groups;
-        ph->groups[ph->n_groups++] = g;
+            if (repeats(ph, node, i, j)) g->terms[g->n++] = &ph->terms[j];
+        qsort(g->terms, g->n, sizeof(struct phrase_term *), compare_slot);
+        for (uint32_t j = 0; j < g->n; j++) g->terms[j]->group = (int32_t)ph->n_groups;
+        ph->n_groups++;
     }
 }
 
@@ -245,8 +250,9 @@ static int compare_df(const void *a, const void *b) {
 }
 
 /* Opens every distinct term; *ret_all is false when one is missing. */
-static int open_terms(struct search_ctx *ctx, const struct query_node *node, const struct segment_field *field,
-                      struct phrase_scorer *ph, bool *ret_all, struct err *err) {
+static int open_terms(struct search_ctx *ctx, const struct query_node *node,
+                      const struct segment_field *field, struct phrase_scorer *ph, bool *ret_all,
+                      struct err *err) {
     *ret_all = false;
     for (uint32_t i = 0; i < node->n_terms; i++) {
         struct phrase_term *t = &ph->terms[i];
@@ -267,8 +273,9 @@ static int open_terms(struct search_ctx *ctx, const struct query_node *node, con
     return 0;
 }
 
-static int phrase_weigh(struct search_ctx *ctx, const struct query_node *node, const struct segment_field *field,
-                        float boost, struct phrase_scorer *ph, struct err *err) {
+static int phrase_weigh(struct search_ctx *ctx, const struct query_node *node,
+                        const struct segment_field *field, float boost, struct phrase_scorer *ph,
+                        struct err *err) {
     const struct bm25 *bm25 = search_ctx_bm25(ctx, node->field_slot);
     double idf = 0;
     for (uint32_t i = 0; i < node->n_terms; i++)
@@ -284,6 +291,7 @@ int scorer_phrase_new(struct search_ctx *ctx, const struct query_node *node, flo
     struct phrase_scorer *ph = arena_zalloc(&ctx->arena, sizeof *ph);
     bool all;
     if (!field || !node->n_terms) return 0;
+    ph->cancel = ctx->cancel;
     ph->hi = ctx->hi;
     ph->n = node->n_terms;
     ph->slop = MIN(node->slop, (uint32_t)INT32_MAX);

@@ -22,7 +22,8 @@ static const struct segment_field *slot_field(const struct query *query, const s
                                               uint32_t slot) {
     const char *path = query->field_slots[slot].field;
     enum field_type type = query->field_slots[slot].type;
-    return segment_field(segment, path, strlen(path), type, type == FIELD_TEXT ? query->field_slots[slot].analyzer : 0);
+    return segment_field(segment, path, strlen(path), type,
+                         type == FIELD_TEXT ? query->field_slots[slot].analyzer : 0);
 }
 
 int search_stats_add(struct search_stats *stats, const struct query *query, const struct search_part *part,
@@ -61,17 +62,19 @@ static int open_root(struct search_ctx *ctx, const struct search_part *part, boo
     return r;
 }
 
-static int run_part(struct search_ctx *ctx, const struct search_part *part, struct collector *c, struct err *err) {
+static int run_part(struct search_ctx *ctx, const struct search_part *part, struct collector *c,
+                    struct err *err) {
     struct batch batch;
     struct scorer *root;
     int r = open_root(ctx, part, ctx->query->needs_scores, &root, err);
-    if (r || !root) return r;
+    if (r || !root) return r ? r : search_poll(ctx->cancel, err);
     r = collector_begin(c, ctx, err);
     while (!r && scorer_fill(root, ctx->hi, &batch)) {
         search_ctx_live(ctx, &batch);
         collector_add(c, &batch);
         r = search_poll(ctx->cancel, err);
     }
+    if (!r) r = search_poll(ctx->cancel, err);
     return r ? r : collector_end(c, err);
 }
 
@@ -107,6 +110,7 @@ int search_matches(const struct query *query, const struct search_part *part, co
         r = search_poll(cancel, err);
         for (uint32_t i = 0; i < batch.n && !r; i++) r = visit(visit_ctx, batch.docs[i], err);
     }
+    if (!r) r = search_poll(cancel, err);
     search_ctx_release(&ctx);
     return r;
 }

@@ -1,9 +1,10 @@
 /* Inside of the evaluation: scorers, shared by search.c, scorer*.c, collect.c and knn.c.
  *
- * A scorer is an ascending stream of matching documents of one part, each with a score. Documents move in batches:
- * the root is drained with scorer_fill, so the cost of indirect calls is shared by up to BATCH_DOCS documents.
- * What a query node becomes depends on the part (a missing term is no scorer at all) but its scores do not: a bool's sum
- * is taken in double in the order of its clauses, whichever way it is evaluated, and rounded to float once.
+ * A scorer is an ascending stream of matching documents of one part, each with a score. Documents move in
+ * batches: the root is drained with scorer_fill, so the cost of indirect calls is shared by up to BATCH_DOCS
+ * documents. What a query node becomes depends on the part (a missing term is no scorer at all) but its
+ * scores do not: a bool's sum is taken in double in the order of its clauses, whichever way it is evaluated,
+ * and rounded to float once.
  */
 #pragma once
 #include "query/bm25.h"
@@ -28,17 +29,18 @@ struct cleanup {
 /* One call of search_run, search_knn or search_matches. The fields below `part` change from part to part. */
 struct search_ctx {
     const struct query *query;
-    const struct search_stats *stats;  /* NULL: nothing can be scored */
-    const struct knn_result *knn;      /* NULL: kNN clauses are refused */
+    const struct search_stats *stats; /* NULL: nothing can be scored */
+    const struct knn_result *knn;     /* NULL: kNN clauses are refused */
     const volatile int *cancel;
-    struct bm25 **bm25;                /* per field slot, made on first need */
+    struct bm25 **bm25; /* per field slot, made on first need */
     const struct search_part *part;
     const uint64_t *dead;
     uint32_t lo, hi;
-    struct arena arena;                /* of the part's scorers */
+    struct arena arena; /* of the part's scorers */
     struct cleanup *cleanups;
 };
-void search_ctx_init(struct search_ctx *, const struct query *, const struct search_stats *, const volatile int *cancel);
+void search_ctx_init(struct search_ctx *, const struct query *, const struct search_stats *,
+                     const volatile int *cancel);
 /* Begins a part: clips its range, forgets the scorers of the one before. */
 void search_ctx_part(struct search_ctx *, const struct search_part *);
 void search_ctx_release(struct search_ctx *);
@@ -51,7 +53,8 @@ void search_ctx_live(const struct search_ctx *, struct batch *);
 enum scorer_kind { SCORER_TERM, SCORER_BITS, SCORER_OTHER };
 struct scorer;
 struct scorer_ops {
-    /* To the first candidate >= target (target > doc); sets doc, DOCNO_NONE at the end. May give documents behind hi. */
+    /* To the first candidate >= target (target > doc); sets doc, DOCNO_NONE at the end. May give documents
+     * behind hi. */
     uint32_t (*advance)(struct scorer *, uint32_t target);
     /* Is the candidate a match? NULL: every candidate is. Asked at most once a candidate. */
     bool (*verify)(struct scorer *);
@@ -63,27 +66,34 @@ struct scorer_ops {
 struct scorer {
     const struct scorer_ops *ops;
     enum scorer_kind kind;
-    bool scored;      /* false: all scores are 0 */
-    uint32_t doc;     /* the current candidate; a new scorer stands on its first one >= ctx->lo */
-    uint64_t cost;    /* about how many documents it will give */
+    bool scored;   /* false: all scores are 0 */
+    uint32_t doc;  /* the current candidate; a new scorer stands on its first one >= ctx->lo */
+    uint64_t cost; /* about how many documents it will give */
 };
-/* The scorer of a node, in ctx's arena; NULL when nothing in this part matches. boost: product of the boosts above. */
+/* The scorer of a node, in ctx's arena; NULL when nothing in this part matches. boost: product of the boosts
+ * above. */
 int scorer_new(struct search_ctx *, const struct query_node *, float boost, bool scored, struct scorer **ret,
                struct err *);
 /* To the first match >= target; needs target > doc. */
 uint32_t scorer_advance(struct scorer *, uint32_t target);
-/* Makes sure that the current document is a match: once after scorer_new, before the calls above and below. */
+/* Makes sure that the current document is a match: once after scorer_new, before the calls above and below.
+ */
 void scorer_settle(struct scorer *);
-/* Matches from the current document on that are below hi, at least one if there is one; the scorer then stands on the
- * next match. False when there was none. */
+/* Matches from the current document on that are below hi, at least one if there is one; the scorer then
+ * stands on the next match. False when there was none. */
 bool scorer_fill(struct scorer *, uint32_t hi, struct batch *);
+/* Loops that may pass many documents without a match end early when this is true; who drains the scorer then
+ * reports it. */
+static inline bool scorer_is_canceled(const volatile int *cancel) {
+    return cancel && *cancel;
+}
 static inline float scorer_score(struct scorer *s) {
     return s->scored ? s->ops->score(s) : 0;
 }
 
 struct term_scorer {
     struct scorer base;
-    const uint8_t *norms;      /* NULL: keyword, every document has the same score */
+    const uint8_t *norms; /* NULL: keyword, every document has the same score */
     const float *norm_inverse;
     float weight, fixed;
     struct postings postings;
@@ -94,16 +104,17 @@ static inline uint32_t scorer_step(struct scorer *s, uint32_t target) {
     return s->doc = postings_advance(&((struct term_scorer *)s)->postings, target);
 }
 /* Opens postings that ctx closes. */
-int scorer_open_postings(struct search_ctx *, const struct segment_field *, const struct term_info *, bool want_freqs,
-                         bool want_positions, struct postings *, struct err *);
+int scorer_open_postings(struct search_ctx *, const struct segment_field *, const struct term_info *,
+                         bool want_freqs, bool want_positions, struct postings *, struct err *);
 
 /* Set by the node kind: scorer_bool.c, scorer_phrase.c. boost includes the node's own. */
-int scorer_bool_new(struct search_ctx *, const struct query_node *, float boost, bool scored, struct scorer **ret,
-                    struct err *);
-int scorer_phrase_new(struct search_ctx *, const struct query_node *, float boost, bool scored, struct scorer **ret,
-                      struct err *);
+int scorer_bool_new(struct search_ctx *, const struct query_node *, float boost, bool scored,
+                    struct scorer **ret, struct err *);
+int scorer_phrase_new(struct search_ctx *, const struct query_node *, float boost, bool scored,
+                      struct scorer **ret, struct err *);
 /* The bits of a bitmap scorer (NULL = all documents), for word-wise intersection. */
 const uint64_t *scorer_bits(const struct scorer *);
 
-/* The number-th KNN node in tree order (clauses depth first; not inside kNN filters), NULL if there is none. */
+/* The number-th KNN node in tree order (clauses depth first; not inside kNN filters), NULL if there is none.
+ */
 const struct query_node *search_knn_node(const struct query *, uint32_t number);

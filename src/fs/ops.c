@@ -1,0 +1,954 @@
+/* The FUSE side: requests in, replies out. The only file that knows FUSE.
+ *
+ * The loop threads never block: what may touch the engine or a disk becomes a request for a worker pool, and is answered
+ * from there. An interrupt (Ctrl-C, a signal) answers a request that is still queued or waits for a query at once, and
+ * sets the cancel flag of one that runs. Writes are never interrupted.
+ *
+ * Locks: libfuse holds a request's lock while it calls on_interrupt, which takes work.lock. So work.lock is never held
+ * while calling libfuse. After end_interrupts no interrupt can reach a request any more: only then it is freed.
+ */
+#define FUSE_USE_VERSION 312
+#include "caller.h"
+#include "node.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse3/fuse_lowlevel.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { NAME_MAX_BYTES = 4000, MAX_BACKGROUND = 64, LOOP_THREADS = 3, DRAIN_MS = 30000 };
+
+struct request {
+    struct job job;
+    struct call call;
+    fuse_req_t req;
+    const char *op;
+    struct node *node, *node2;  /* references */
+    struct handle *h;
+    char *name, *name2;
+    char *data;
+    size_t size;
+    uint64_t offset;
+    unsigned flags;
+    mode_t mode;
+    struct stat attr;
+    struct fuse_file_info fi;
+    bool interruptible;
+};
+
+/* What belongs to the mount as a whole. */
+struct mount {
+    struct fs fs;               /* first: the session's user data */
+    struct fuse_session *session;
+    pthread_t main_thread, signal_thread, keeper_thread;
+    pthread_mutex_t handles_lock;
+    struct handle *handles;     /* open ones, linked by next_open */
+    bool ended;                 /* the loop is over (guarded by handles_lock) */
+};
+
+static struct mount *mount_of(struct fs *fs) { return (struct mount *)fs; }
+
+static struct fs *fs_of(fuse_req_t req) { return fuse_req_userdata(req); }
+
+static void on_interrupt(fuse_req_t req, void *data) {
+    struct request *r = data;
+    struct fs *fs = r->call.fs;
+    pthread_mutex_lock(&fs->work.lock);
+    bool parked = r->job.state == JOB_PARKED;
+    work_cancel_locked(&fs->work, &r->job);
+    pthread_mutex_unlock(&fs->work.lock);
+    if (parked) query_leave(fs, r->node);
+}
+
+static void end_interrupts(struct request *r) {
+    if (r->interruptible) fuse_req_interrupt_func(r->req, NULL, NULL);
+    r->interruptible = false;
+}
+
+/* NULL: the request was answered (an unknown node, which only a confused kernel can ask for). */
+static struct request *request_new(fuse_req_t req, const char *op, fuse_ino_t ino, const char *name,
+                                   void (*run)(struct job *)) {
+    struct fs *fs = fs_of(req);
+    struct node *node = inode_get(&fs->inodes, ino);
+    if (!node) {
+        fuse_reply_err(req, ENOENT);
+        return NULL;
+    }
+    const struct fuse_ctx *ctx = fuse_req_ctx(req);
+    struct request *r = xcalloc(1, sizeof *r);
+    r->job.run = run;
+    r->req = req;
+    r->op = op;
+    r->node = node;
+    r->name = name ? xstrdup(name) : NULL;
+    r->call = (struct call){.fs = fs, .pid = ctx->pid, .uid = ctx->uid, .gid = ctx->gid, .cancel = &r->job.cancel};
+    return r;
+}
+
+static void request_free(struct request *r) {
+    struct fs *fs = r->call.fs;
+    inode_unref(fs, r->node);
+    if (r->node2) inode_unref(fs, r->node2);
+    free(r->name);
+    free(r->name2);
+    free(r->data);
+    free(r);
+}
+
+static void queue(struct request *r, enum work_pool pool) { work_push(&r->call.fs->work, &r->job, pool); }
+
+static void queue_interruptible(struct request *r, enum work_pool pool) {
+    r->interruptible = true;
+    fuse_req_interrupt_func(r->req, on_interrupt, r);
+    queue(r, pool);
+}
+
+static struct request *of_job(struct job *j) { return (struct request *)((char *)j - offsetof(struct request, job)); }
+
+/* Errors that are part of normal life are not worth a line for the user. */
+static bool is_noteworthy(const struct request *r, enum err_code code) {
+    return code != ERR_NOT_FOUND && code != ERR_CANCELED && strcmp(r->op, "getxattr") != 0;
+}
+
+static void note(struct request *r, enum err_code code, const struct node *on) {
+    if (!is_noteworthy(r, code)) return;
+    struct buf path = BUF_INIT;
+    node_path((struct node *)on, r->name, &path);
+    r->call.err.code = code;
+    error_log_add(&r->call.fs->errors, buf_str(&path), r->call.pid, r->op, errno_of(code), &r->call.err, r->call.hint);
+    buf_release(&path);
+}
+
+static void fail(struct request *r, int code) {
+    end_interrupts(r);
+    note(r, (enum err_code)-code, r->h && r->h->node ? r->h->node : r->node);
+    fuse_reply_err(r->req, errno_of((enum err_code)-code));
+    request_free(r);
+}
+
+static void done(struct request *r) {
+    end_interrupts(r);
+    fuse_reply_err(r->req, 0);
+    request_free(r);
+}
+
+/* A worker got a request that was interrupted while it waited. */
+static bool was_interrupted(struct request *r) {
+    if (!r->interruptible || !r->job.cancel) return false;
+    fail(r, -ERR_CANCELED);
+    return true;
+}
+
+static int not_here(struct request *r) {
+    int e = place_check_writable(&r->call, r->node->place);
+    return e ? e : call_fail(&r->call, ERR_PERM, NULL, "%s is not possible here", r->op);
+}
+
+/* ---- entries and attributes ---- */
+
+static void fill_entry(struct fs *fs, struct node *n, struct fuse_entry_param *e) {
+    memset(e, 0, sizeof *e);
+    e->ino = n->id;
+    e->generation = 1;
+    e->entry_timeout = n->entry_s;
+    e->attr_timeout = node_is_query(n) && query_ready(fs, n) ? FS_TIMEOUT_LONG_S : n->attr_s;
+    node_stat(fs, n, &e->attr);
+}
+
+static void reply_entry(struct request *r, struct node *n) {
+    struct fs *fs = r->call.fs;
+    struct fuse_entry_param e;
+    if (n->ops->stat && !S_ISDIR(n->mode)) n->ops->stat(&r->call, n);
+    fill_entry(fs, n, &e);
+    end_interrupts(r);
+    inode_looked_up(&fs->inodes, n);
+    if (fuse_reply_entry(r->req, &e)) inode_forget(fs, n->id, 1);
+    inode_unref(fs, n);
+    request_free(r);
+}
+
+static void run_lookup(struct job *j) {
+    struct request *r = of_job(j);
+    struct node *n = NULL;
+    if (was_interrupted(r)) return;
+    int e = r->node->ops->lookup ? r->node->ops->lookup(&r->call, r->node, r->name, &n)
+                                 : err_set(&r->call.err, ERR_NOT_FOUND, "not a directory");
+    if (e) fail(r, e);
+    else reply_entry(r, n);
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
+    struct request *r = request_new(req, "lookup", parent, name, run_lookup);
+    if (r) queue_interruptible(r, WORK_META);
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n) {
+    inode_forget(fs_of(req), ino, n);
+    fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets) {
+    for (size_t i = 0; i < count; i++) inode_forget(fs_of(req), forgets[i].ino, forgets[i].nlookup);
+    fuse_reply_none(req);
+}
+
+static void reply_attr(struct request *r) {
+    struct stat st;
+    struct fs *fs = r->call.fs;
+    double timeout = node_is_query(r->node) && query_ready(fs, r->node) ? FS_TIMEOUT_LONG_S : r->node->attr_s;
+    node_stat(fs, r->node, &st);
+    end_interrupts(r);
+    fuse_reply_attr(r->req, &st, timeout);
+    request_free(r);
+}
+
+static void run_getattr(struct job *j) {
+    struct request *r = of_job(j);
+    if (was_interrupted(r)) return;
+    const char *data;
+    size_t len;
+    int e = 0;
+    if (node_is_query(r->node)) e = query_result(&r->call, r->node, &data, &len);
+    else if (r->node->ops->stat) e = r->node->ops->stat(&r->call, r->node);
+    if (e) fail(r, e);
+    else reply_attr(r);
+}
+
+/* Waits for the answer of a query without holding a thread, or runs the request at once. */
+static void wait_or_run(struct request *r) {
+    r->interruptible = true;
+    fuse_req_interrupt_func(r->req, on_interrupt, r);
+    if (!query_wait(r->call.fs, r->node, &r->job)) queue(r, WORK_META);
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    struct request *r = request_new(req, "stat", ino, NULL, run_getattr);
+    if (!r) return;
+    if (node_is_query(r->node)) wait_or_run(r);
+    else if (r->node->ops->stat) queue_interruptible(r, WORK_META);
+    else reply_attr(r);
+}
+
+static int64_t ms_of(const struct timespec *t) { return t->tv_sec * 1000 + t->tv_nsec / 1000000; }
+
+static int apply_attr(struct request *r) {
+    const struct node_ops *ops = r->node->ops;
+    int set = (int)r->flags, e = place_check_writable(&r->call, r->node->place);
+    bool times = set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW);
+    if (e) return e;
+    if (!ops->accepts_any_attr) return not_here(r);
+    if (set & FUSE_SET_ATTR_SIZE)
+        e = ops->truncate ? ops->truncate(&r->call, r->node, r->h, (uint64_t)r->attr.st_size) : not_here(r);
+    if (!e && (set & FUSE_SET_ATTR_MODE) && ops->chmod) e = ops->chmod(&r->call, r->node, r->attr.st_mode);
+    if (!e && times && ops->utimens)
+        e = ops->utimens(&r->call, r->node,
+                         set & FUSE_SET_ATTR_MTIME_NOW ? clock_now_ms(&clock_system) : ms_of(&r->attr.st_mtim));
+    return e;
+}
+
+static void run_setattr(struct job *j) {
+    struct request *r = of_job(j);
+    if (r->h) pthread_mutex_lock(&r->h->lock);
+    int e = apply_attr(r);
+    if (!e && r->node->ops->stat) e = r->node->ops->stat(&r->call, r->node);
+    if (r->h) pthread_mutex_unlock(&r->h->lock);
+    if (e) fail(r, e);
+    else reply_attr(r);
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int set, struct fuse_file_info *fi) {
+    struct request *r = request_new(req, "setattr", ino, NULL, run_setattr);
+    if (!r) return;
+    r->attr = *attr;
+    r->flags = (unsigned)set;
+    r->h = fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
+    queue(r, WORK_WRITE);
+}
+
+static void run_readlink(struct job *j) {
+    struct request *r = of_job(j);
+    struct buf b = BUF_INIT;
+    if (was_interrupted(r)) return;
+    int e = r->node->ops->readlink ? r->node->ops->readlink(&r->call, r->node, &b) : not_here(r);
+    if (e) {
+        fail(r, e);
+    } else {
+        end_interrupts(r);
+        fuse_reply_readlink(r->req, buf_str(&b));
+        request_free(r);
+    }
+    buf_release(&b);
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t ino) {
+    struct request *r = request_new(req, "readlink", ino, NULL, run_readlink);
+    if (r) queue_interruptible(r, WORK_META);
+}
+
+/* ---- changes of directories ---- */
+
+static void run_make(struct job *j) {
+    struct request *r = of_job(j);
+    const struct node_ops *ops = r->node->ops;
+    struct node *n = NULL;
+    int e = place_check_writable(&r->call, r->node->place);
+    if (!e && r->name2) e = ops->symlink ? ops->symlink(&r->call, r->node, r->name, r->name2, &n) : not_here(r);
+    else if (!e) e = ops->mkdir ? ops->mkdir(&r->call, r->node, r->name, &n) : not_here(r);
+    if (e) fail(r, e);
+    else reply_entry(r, n);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode) {
+    struct request *r = request_new(req, "mkdir", parent, name, run_make);
+    if (r) queue(r, WORK_WRITE);
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name) {
+    struct request *r = request_new(req, "symlink", parent, name, run_make);
+    if (!r) return;
+    r->name2 = xstrdup(target);
+    queue(r, WORK_WRITE);
+}
+
+static void run_remove(struct job *j) {
+    struct request *r = of_job(j);
+    int (*remove)(struct call *, struct node *, const char *) = r->flags ? r->node->ops->rmdir : r->node->ops->unlink;
+    int e = place_check_writable(&r->call, r->node->place);
+    if (!e) e = remove ? remove(&r->call, r->node, r->name) : not_here(r);
+    if (e) fail(r, e);
+    else done(r);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name) {
+    struct request *r = request_new(req, "unlink", parent, name, run_remove);
+    if (r) queue(r, WORK_WRITE);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name) {
+    struct request *r = request_new(req, "rmdir", parent, name, run_remove);
+    if (!r) return;
+    r->flags = 1;
+    queue(r, WORK_WRITE);
+}
+
+static void run_rename(struct job *j) {
+    struct request *r = of_job(j);
+    int e = place_check_writable(&r->call, r->node->place);
+    if (!e) e = place_check_writable(&r->call, r->node2->place);
+    if (!e && (r->flags & ~1u)) e = call_fail(&r->call, ERR_INVALID, NULL, "names cannot be exchanged");
+    if (!e)
+        e = r->node->ops->rename
+                ? r->node->ops->rename(&r->call, r->node, r->name, r->node2, r->name2, r->flags)
+                : not_here(r);
+    if (e) fail(r, e);
+    else done(r);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
+                      unsigned flags) {
+    struct request *r = request_new(req, "rename", parent, name, run_rename);
+    if (!r) return;
+    r->node2 = inode_get(&r->call.fs->inodes, new_parent);
+    r->name2 = xstrdup(new_name);
+    r->flags = flags;
+    if (r->node2) queue(r, WORK_WRITE);
+    else fail(r, -ERR_NOT_FOUND);
+}
+
+/* ---- open files ---- */
+
+static struct handle *handle_new(struct request *r, struct node *node) {
+    struct handle *h = xcalloc(1, sizeof *h);
+    pthread_mutex_init(&h->lock, NULL);
+    h->fd = -1;
+    h->flags = r->fi.flags;
+    h->node = node ? inode_ref(&r->call.fs->inodes, node) : NULL;
+    h->opener = handle_writes(h) ? caller_process(r->call.pid, r->call.pid) : r->call.pid;
+    return h;
+}
+
+static void handle_free(struct fs *fs, struct handle *h) {
+    struct call c = {.fs = fs};
+    if (h->node && h->node->ops->close) h->node->ops->close(&c, h);
+    if (h->fd >= 0) close(h->fd);
+    dir_list_release(&h->list);
+    buf_release(&h->owned);
+    pthread_mutex_destroy(&h->lock);
+    if (h->node) inode_unref(fs, h->node);
+    free(h);
+}
+
+static void track(struct fs *fs, struct handle *h) {
+    struct mount *m = mount_of(fs);
+    pthread_mutex_lock(&m->handles_lock);
+    h->next_open = m->handles;
+    if (h->next_open) h->next_open->link_open = &h->next_open;
+    h->link_open = &m->handles;
+    m->handles = h;
+    pthread_mutex_unlock(&m->handles_lock);
+}
+
+static void untrack(struct fs *fs, struct handle *h) {
+    struct mount *m = mount_of(fs);
+    pthread_mutex_lock(&m->handles_lock);
+    *h->link_open = h->next_open;
+    if (h->next_open) h->next_open->link_open = h->link_open;
+    pthread_mutex_unlock(&m->handles_lock);
+}
+
+static void fill_open(struct fuse_file_info *fi, const struct handle *h) {
+    fi->fh = (uintptr_t)h;
+    fi->direct_io = h->direct_io;
+    fi->keep_cache = h->keep_cache;
+    fi->nonseekable = h->nonseekable;
+    fi->noflush = !handle_writes(h);
+}
+
+/* Gives the kernel the bytes, or of a long content the last one: that makes the size known before the open returns. */
+static void store(struct fs *fs, const struct handle *h) {
+    bool whole = h->len <= FS_READ_STORE_MAX;
+    if (!h->len) return;
+    struct fuse_bufvec v = FUSE_BUFVEC_INIT(whole ? h->len : 1);
+    v.buf[0].mem = (void *)(uintptr_t)(whole ? h->data : h->data + h->len - 1);
+    fuse_lowlevel_notify_store(mount_of(fs)->session, h->node->id, whole ? 0 : (off_t)h->len - 1, &v, 0);
+}
+
+static void run_open(struct job *j) {
+    struct request *r = of_job(j);
+    struct fs *fs = r->call.fs;
+    if (was_interrupted(r)) return;
+    struct handle *h = handle_new(r, r->node);
+    int e = handle_writes(h) ? place_check_writable(&r->call, r->node->place) : 0;
+    if (!e && r->node->ops->open) e = r->node->ops->open(&r->call, h);
+    if (e) {
+        struct node *keep = h->node;
+        h->node = NULL; /* not opened: nothing to close */
+        handle_free(fs, h);
+        inode_unref(fs, keep);
+        fail(r, e);
+        return;
+    }
+    if (node_is_query(r->node) && query_take_store(fs, r->node)) store(fs, h);
+    fill_open(&r->fi, h);
+    end_interrupts(r);
+    track(fs, h); /* before the reply: the release may follow at once */
+    if (fuse_reply_open(r->req, &r->fi)) {
+        untrack(fs, h);
+        handle_free(fs, h);
+    }
+    request_free(r);
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    struct request *r = request_new(req, "open", ino, NULL, run_open);
+    if (!r) return;
+    r->fi = *fi;
+    if (node_is_query(r->node)) wait_or_run(r);
+    else queue_interruptible(r, r->node->ops->read_pool);
+}
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    struct request *r = request_new(req, "opendir", ino, NULL, run_open);
+    if (!r) return;
+    r->fi = *fi;
+    r->fi.flags &= ~O_ACCMODE;
+    queue_interruptible(r, WORK_META);
+}
+
+static void run_create(struct job *j) {
+    struct request *r = of_job(j);
+    struct fs *fs = r->call.fs;
+    struct node *n = NULL;
+    struct handle *h = handle_new(r, NULL);
+    int e = place_check_writable(&r->call, r->node->place);
+    if (!e) e = r->node->ops->create ? r->node->ops->create(&r->call, r->node, r->name, r->mode, h, &n) : not_here(r);
+    if (e) {
+        handle_free(fs, h);
+        fail(r, e);
+        return;
+    }
+    struct fuse_entry_param entry;
+    h->node = n;
+    fill_entry(fs, n, &entry);
+    fill_open(&r->fi, h);
+    inode_looked_up(&fs->inodes, n);
+    track(fs, h);
+    if (fuse_reply_create(r->req, &entry, &r->fi)) {
+        untrack(fs, h);
+        inode_forget(fs, n->id, 1);
+        handle_free(fs, h);
+    }
+    request_free(r);
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi) {
+    struct request *r = request_new(req, "create", parent, name, run_create);
+    if (!r) return;
+    r->fi = *fi;
+    r->mode = mode;
+    queue(r, WORK_WRITE);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t dev) {
+    fuse_reply_err(req, EPERM);
+}
+
+static void run_read(struct job *j) {
+    struct request *r = of_job(j);
+    struct handle *h = r->h;
+    struct buf out = BUF_INIT;
+    if (was_interrupted(r)) return;
+    pthread_mutex_lock(&h->lock);
+    int e = h->node->ops->read ? h->node->ops->read(&r->call, h, r->offset, r->size, &out) : not_here(r);
+    pthread_mutex_unlock(&h->lock);
+    if (e) {
+        fail(r, e);
+    } else {
+        end_interrupts(r);
+        fuse_reply_buf(r->req, (const char *)out.data, out.len);
+        request_free(r);
+    }
+    buf_release(&out);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+    if (h->data || h->node->ops->read == NULL) {
+        size_t n = (uint64_t)off < h->len ? MIN(size, h->len - (size_t)off) : 0;
+        fuse_reply_buf(req, h->data ? h->data + (n ? off : 0) : NULL, n);
+        return;
+    }
+    struct request *r = request_new(req, "read", ino, NULL, run_read);
+    if (!r) return;
+    r->h = h;
+    r->size = size;
+    r->offset = (uint64_t)off;
+    queue_interruptible(r, h->node->ops->read_pool);
+}
+
+static void run_write(struct job *j) {
+    struct request *r = of_job(j);
+    struct handle *h = r->h;
+    pthread_mutex_lock(&h->lock);
+    int e = h->node->ops->write ? h->node->ops->write(&r->call, h, r->data, r->size, r->offset) : not_here(r);
+    pthread_mutex_unlock(&h->lock);
+    if (e) {
+        fail(r, e);
+        return;
+    }
+    fuse_reply_write(r->req, r->size);
+    request_free(r);
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off, struct fuse_file_info *fi) {
+    struct request *r = request_new(req, "write", ino, NULL, run_write);
+    if (!r) return;
+    r->h = (struct handle *)(uintptr_t)fi->fh;
+    r->data = xmalloc(size);
+    memcpy(r->data, data, size);
+    r->size = size;
+    r->offset = (uint64_t)off;
+    queue(r, WORK_WRITE);
+}
+
+static void run_sync(struct job *j) {
+    struct request *r = of_job(j);
+    struct handle *h = r->h;
+    int e = 0;
+    pthread_mutex_lock(&h->lock);
+    if (r->flags) e = h->node->ops->fsync ? h->node->ops->fsync(&r->call, h) : 0;
+    else {
+        bool own = caller_process(r->call.pid, h->opener) == h->opener;
+        e = h->node->ops->flush(&r->call, h, own);
+    }
+    pthread_mutex_unlock(&h->lock);
+    if (e) fail(r, e);
+    else done(r);
+}
+
+static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+    if (!handle_writes(h) || !h->node->ops->flush) {
+        fuse_reply_err(req, 0);
+        return;
+    }
+    struct request *r = request_new(req, "close", ino, NULL, run_sync);
+    if (!r) return;
+    r->h = h;
+    queue(r, WORK_WRITE);
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi) {
+    struct request *r = request_new(req, "fsync", ino, NULL, run_sync);
+    if (!r) return;
+    r->h = (struct handle *)(uintptr_t)fi->fh;
+    r->flags = 1;
+    queue(r, WORK_WRITE);
+}
+
+static void run_release(struct job *j) {
+    struct request *r = of_job(j);
+    untrack(r->call.fs, r->h);
+    handle_free(r->call.fs, r->h);
+    r->h = NULL;
+    done(r);
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    struct request *r = request_new(req, "release", ino, NULL, run_release);
+    if (!r) return;
+    r->h = (struct handle *)(uintptr_t)fi->fh;
+    queue(r, handle_writes(r->h) ? WORK_WRITE : WORK_META);
+}
+
+/* ---- listings ---- */
+
+struct filler {
+    fuse_req_t req;
+    char *buf;
+    size_t used, size;
+};
+
+static bool add_entry(void *ctx, const char *name, mode_t mode, uint64_t ino, uint64_t next) {
+    struct filler *f = ctx;
+    struct stat st = {.st_ino = ino ? ino : 2, .st_mode = mode};
+    size_t n = fuse_add_direntry(f->req, f->buf + f->used, f->size - f->used, name, &st, (off_t)next);
+    if (n > f->size - f->used) return false;
+    f->used += n;
+    return true;
+}
+
+/* Kinds count from 0; "." and ".." come before. */
+static bool add_shifted(void *ctx, const char *name, mode_t mode, uint64_t ino, uint64_t next) {
+    return add_entry(ctx, name, mode, ino, next + 2);
+}
+
+static int fill_directory(struct request *r, struct filler *f) {
+    struct handle *h = r->h;
+    const struct node_ops *ops = h->node->ops;
+    uint64_t at = r->offset;
+    if (at == 0 && !add_entry(f, ".", S_IFDIR, h->node->ino, ++at)) return 0;
+    if (at == 1 && !add_entry(f, "..", S_IFDIR, 0, ++at)) return 0;
+    if (ops->stream) return ops->stream(&r->call, h, at - 2, add_shifted, f);
+    if (!h->listed || r->offset == 0) {
+        dir_list_release(&h->list);
+        h->listed = true; /* an error is told once; then the listing is empty */
+        int e = ops->list ? ops->list(&r->call, h->node, &h->list) : 0;
+        if (e) return e;
+    }
+    for (size_t i = at - 2; i < h->list.n; i++)
+        if (!add_shifted(f, h->list.items[i].name, h->list.items[i].mode, h->list.items[i].ino, i + 1)) break;
+    return 0;
+}
+
+static void run_readdir(struct job *j) {
+    struct request *r = of_job(j);
+    if (was_interrupted(r)) return;
+    struct filler f = {r->req, xmalloc(r->size), 0, r->size};
+    pthread_mutex_lock(&r->h->lock);
+    int e = fill_directory(r, &f);
+    pthread_mutex_unlock(&r->h->lock);
+    if (e && !f.used) {
+        fail(r, e);
+    } else {
+        end_interrupts(r);
+        fuse_reply_buf(r->req, f.buf, f.used);
+        request_free(r);
+    }
+    free(f.buf);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    struct request *r = request_new(req, "readdir", ino, NULL, run_readdir);
+    if (!r) return;
+    r->h = (struct handle *)(uintptr_t)fi->fh;
+    r->size = size;
+    r->offset = (uint64_t)off;
+    queue_interruptible(r, WORK_META);
+}
+
+/* ---- the rest ---- */
+
+static void run_statfs(struct job *j) {
+    struct request *r = of_job(j);
+    struct statvfs st;
+    if (was_interrupted(r)) return;
+    if (statvfs(engine_data_dir(r->call.fs->engine), &st)) {
+        fail(r, err_sys(&r->call.err, errno, "cannot stat the data directory"));
+        return;
+    }
+    st.f_namemax = NAME_MAX_BYTES;
+    end_interrupts(r);
+    fuse_reply_statfs(r->req, &st);
+    request_free(r);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino) {
+    struct request *r = request_new(req, "statfs", ino, NULL, run_statfs);
+    if (r) queue_interruptible(r, WORK_META);
+}
+
+static void reply_xattr(fuse_req_t req, const char *value, size_t len, size_t size) {
+    if (!size) fuse_reply_xattr(req, len);
+    else if (size < len) fuse_reply_err(req, ERANGE);
+    else fuse_reply_buf(req, value, len);
+}
+
+/* The newest query error of the collection, on the directories that run queries. */
+static void query_error_of(struct node *n, struct buf *out) {
+    if (!n->place || n->ops != &query_dir_ops) return;
+    pthread_mutex_lock(&n->place->lock);
+    buf_add(out, n->place->last_error.data, n->place->last_error.len);
+    pthread_mutex_unlock(&n->place->lock);
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size) {
+    struct fs *fs = fs_of(req);
+    struct buf value = BUF_INIT;
+    if (!strncmp(name, "system.posix_acl", 16)) {
+        fuse_reply_err(req, EOPNOTSUPP);
+        return;
+    }
+    struct node *n = strncmp(name, "user.ldbfs.", 11) ? NULL : inode_get(&fs->inodes, ino);
+    if (n && !strcmp(name + 11, "error")) query_error_of(n, &value);
+    if (n && !strcmp(name + 11, "pid") && n->id == FUSE_ROOT_ID) buf_printf(&value, "%d", (int)getpid());
+    if (n) inode_unref(fs, n);
+    if (value.len) reply_xattr(req, (const char *)value.data, value.len, size);
+    else fuse_reply_err(req, ENODATA);
+    buf_release(&value);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
+    static const char name[] = "user.ldbfs.error";
+    struct fs *fs = fs_of(req);
+    struct buf value = BUF_INIT;
+    struct node *n = inode_get(&fs->inodes, ino);
+    if (n) query_error_of(n, &value);
+    if (n) inode_unref(fs, n);
+    reply_xattr(req, name, value.len ? sizeof name : 0, size);
+    buf_release(&value);
+}
+
+static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags) {
+    fuse_reply_err(req, EOPNOTSUPP);
+}
+
+static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name) { fuse_reply_err(req, EOPNOTSUPP); }
+
+static void op_init(void *userdata, struct fuse_conn_info *conn) {
+    struct fs *fs = userdata;
+    /* Content never changes under a node, so the kernel need not guess from sizes and times. */
+    conn->want &= ~(unsigned)(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS |
+                              FUSE_CAP_READDIRPLUS_AUTO);
+    conn->want |= conn->capable & (FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_ASYNC_READ |
+                                   FUSE_CAP_PARALLEL_DIROPS);
+    conn->max_background = MAX_BACKGROUND;
+    conn->time_gran = 1000000;
+    if (fs->options->ready) fs->options->ready(fs->options->ready_ctx);
+}
+
+static const struct fuse_lowlevel_ops fuse_ops = {
+    .init = op_init,
+    .lookup = op_lookup,
+    .forget = op_forget,
+    .forget_multi = op_forget_multi,
+    .getattr = op_getattr,
+    .setattr = op_setattr,
+    .readlink = op_readlink,
+    .mknod = op_mknod,
+    .mkdir = op_mkdir,
+    .symlink = op_symlink,
+    .unlink = op_unlink,
+    .rmdir = op_rmdir,
+    .rename = op_rename,
+    .open = op_open,
+    .create = op_create,
+    .read = op_read,
+    .write = op_write,
+    .flush = op_flush,
+    .fsync = op_fsync,
+    .release = op_release,
+    .opendir = op_opendir,
+    .readdir = op_readdir,
+    .releasedir = op_release,
+    .statfs = op_statfs,
+    .getxattr = op_getxattr,
+    .listxattr = op_listxattr,
+    .setxattr = op_setxattr,
+    .removexattr = op_removexattr,
+};
+
+/* ---- the mount ---- */
+
+static void drop_name(struct fs *fs, uint64_t parent_id, const char *name) {
+    fuse_lowlevel_notify_inval_entry(mount_of(fs)->session, parent_id, name, strlen(name));
+}
+
+/* Once a second: what has not been used lately is let go. */
+static void *keeper_main(void *arg) {
+    struct mount *m = arg;
+    for (;;) {
+        usleep(500000);
+        pthread_mutex_lock(&m->handles_lock);
+        bool ended = m->ended;
+        pthread_mutex_unlock(&m->handles_lock);
+        if (ended) return NULL;
+        query_retire(&m->fs);
+        places_tidy(&m->fs);
+    }
+}
+
+static void on_wake(int sig) {}
+
+/* Detaches the mount point: nothing new can be opened. */
+static void detach(const char *mountpoint) {
+    if (!umount2(mountpoint, MNT_DETACH)) return;
+    pid_t pid = fork();
+    if (pid == 0) {
+        execlp("fusermount3", "fusermount3", "-u", "-z", "-q", "--", mountpoint, (char *)NULL);
+        _exit(127);
+    }
+    if (pid > 0) waitpid(pid, NULL, 0);
+}
+
+/* SIGTERM, SIGINT, SIGHUP: answers what is in flight, detaches, and ends the loop. */
+static void *signal_main(void *arg) {
+    struct mount *m = arg;
+    sigset_t set;
+    int sig;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    while (sigwait(&set, &sig)) {}
+    pthread_mutex_lock(&m->handles_lock);
+    bool ended = m->ended;
+    pthread_mutex_unlock(&m->handles_lock);
+    if (ended) return NULL;
+    work_drain(&m->fs.work, DRAIN_MS);
+    detach(m->fs.options->mountpoint);
+    work_drain(&m->fs.work, DRAIN_MS);
+    for (;;) { /* the loop looks at its flag when a signal wakes it */
+        fuse_session_exit(m->session);
+        pthread_kill(m->main_thread, SIGUSR1);
+        usleep(20000);
+        pthread_mutex_lock(&m->handles_lock);
+        ended = m->ended;
+        pthread_mutex_unlock(&m->handles_lock);
+        if (ended) return NULL;
+    }
+}
+
+static int new_session(struct mount *m, struct err *err) {
+    const struct fs_options *o = m->fs.options;
+    struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+    char *opts = NULL;
+    struct buf source = BUF_INIT;
+    buf_printf(&source, "fsname=%s", engine_data_dir(m->fs.engine));
+    fuse_opt_add_opt(&opts, "subtype=ldbfs,default_permissions");
+    fuse_opt_add_opt_escaped(&opts, buf_str(&source));
+    if (o->read_only) fuse_opt_add_opt(&opts, "ro");
+    if (o->mount_options && *o->mount_options) fuse_opt_add_opt(&opts, o->mount_options);
+    fuse_opt_add_arg(&args, "ldbfs");
+    fuse_opt_add_arg(&args, "-o");
+    fuse_opt_add_arg(&args, opts);
+    m->session = fuse_session_new(&args, &fuse_ops, sizeof fuse_ops, &m->fs);
+    fuse_opt_free_args(&args);
+    free(opts);
+    buf_release(&source);
+    if (!m->session) return err_set(err, ERR_INVALID, "the mount options are not accepted");
+    if (!fuse_session_mount(m->session, o->mountpoint)) return 0;
+    fuse_session_destroy(m->session);
+    m->session = NULL;
+    return err_set(err, ERR_IO, "cannot mount on '%s'", o->mountpoint);
+}
+
+static int run_loop(struct mount *m, struct err *err) {
+    struct fuse_loop_config *config = fuse_loop_cfg_create();
+    fuse_loop_cfg_set_clone_fd(config, 0);
+    fuse_loop_cfg_set_max_threads(config, LOOP_THREADS);
+    fuse_loop_cfg_set_idle_threads(config, LOOP_THREADS);
+    int r = fuse_session_loop_mt(m->session, config);
+    fuse_loop_cfg_destroy(config);
+    pthread_mutex_lock(&m->handles_lock);
+    m->ended = true;
+    pthread_mutex_unlock(&m->handles_lock);
+    return r < 0 && r != -EINTR && r != -ENOTCONN ? err_sys(err, -r, "the mount ended") : 0;
+}
+
+static int start(struct mount *m, struct engine *engine, const struct fs_options *options, struct err *err) {
+    struct fs *fs = &m->fs;
+    const unsigned threads[WORK_POOLS] = {[WORK_META] = 4, [WORK_QUERY] = 4, [WORK_WRITE] = 16};
+    fs->engine = engine;
+    fs->options = options;
+    fs->uid = getuid();
+    fs->gid = getgid();
+    fs->start_ms = clock_now_ms(&clock_system);
+    fs->drop_name = drop_name;
+    fs->retired_tail = &fs->retired;
+    struct buf dir = BUF_INIT;
+    buf_printf(&dir, "%s/files", engine_data_dir(engine));
+    buf_str(&dir);
+    fs->files_dir = (char *)buf_detach(&dir, NULL);
+    pthread_mutex_init(&fs->places_lock, NULL);
+    pthread_mutex_init(&fs->retired_lock, NULL);
+    pthread_mutex_init(&m->handles_lock, NULL);
+    inode_init(&fs->inodes);
+    error_log_init(&fs->errors);
+    struct node *root = inode_new(&root_ops, NULL, NULL, "", xstrdup(""));
+    root->mode = S_IFDIR | 0755;
+    inode_add(fs, root); /* the first id is the root's */
+    int e = work_start(&fs->work, threads);
+    return e ? err_sys(err, e, "cannot start threads") : 0;
+}
+
+static void finish(struct mount *m) {
+    struct fs *fs = &m->fs;
+    work_drain(&fs->work, DRAIN_MS);
+    while (m->handles) { /* left open behind a detached mount point: what was sent is committed */
+        struct handle *h = m->handles;
+        untrack(fs, h);
+        handle_free(fs, h);
+    }
+    work_stop(&fs->work);
+    query_retire_release(fs);
+    inode_release(fs);
+    places_release(fs);
+    error_log_release(&fs->errors);
+    free(fs->files_dir);
+}
+
+int fs_run(struct engine *engine, const struct fs_options *options, struct err *err) {
+    struct mount *m = xcalloc(1, sizeof *m);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGUSR1, &(struct sigaction){.sa_handler = on_wake}, NULL);
+    m->main_thread = pthread_self();
+    int r = start(m, engine, options, err);
+    if (!r) r = new_session(m, err);
+    if (!r) {
+        pthread_create(&m->signal_thread, NULL, signal_main, m);
+        pthread_create(&m->keeper_thread, NULL, keeper_main, m);
+        r = run_loop(m, err);
+        pthread_kill(m->signal_thread, SIGTERM);
+        pthread_join(m->signal_thread, NULL);
+        pthread_join(m->keeper_thread, NULL);
+    }
+    finish(m);
+    if (m->session) {
+        fuse_session_unmount(m->session);
+        fuse_session_destroy(m->session);
+    }
+    free(m);
+    return r;
+}
