@@ -4,7 +4,7 @@
 #include "index/analyzer.h"
 #include "index/segment.h"
 #include "index/segment_internal.h"
-#include "tests/unit/test.h"
+#include "test.h"
 
 enum { MODEL_DIMENSIONS = 3, MODEL_VALUES = 4 };
 

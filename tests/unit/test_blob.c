@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "index/blob.h"
-#include "tests/unit/test.h"
+#include "test.h"
 #include "util/codec.h"
 
 static uint8_t pattern(uint64_t i) {

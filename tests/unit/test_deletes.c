@@ -1,7 +1,7 @@
 /* Deletes: statistics minus corrections are those of the remaining documents, for every term; clones; the
  * object. */
 #include "util/clock.h"
-#include "tests/unit/segment_model.h"
+#include "segment_model.h"
 
 static struct schema *model_schema_new(void) {
     struct schema *s = NULL;

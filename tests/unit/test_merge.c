@@ -1,7 +1,7 @@
 /* Merging: the result is the segment that a writer makes from the live documents; maps; duplicates; added
  * indexes. */
 #include "util/clock.h"
-#include "tests/unit/segment_model.h"
+#include "segment_model.h"
 
 enum { MAX_INPUTS = 6 };
 

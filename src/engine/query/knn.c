@@ -178,8 +178,8 @@ static int filter_bits(struct search_ctx *ctx, const struct query_node *filter, 
     return r ? r : search_poll(ctx->cancel, err);
 }
 
-static int scan_part(struct search_ctx *ctx, const struct search_part *part, struct knn_scan *scan,
-                     struct collector *c, struct err *err) {
+static int scan_part(struct search_ctx *ctx, size_t part, struct knn_scan *scan, struct collector *c,
+                     struct err *err) {
     search_ctx_part(ctx, part);
     const struct segment_field *field = search_ctx_field(ctx, scan->node);
     if (!field || ctx->lo >= ctx->hi) return 0;
@@ -229,9 +229,9 @@ int search_knn(const struct query *query, uint32_t which, const struct search_st
     int r = search_poll(cancel, err);
     scan.product = node->similarity == SIMILARITY_EUCLIDEAN ? square_function() : dot_function();
     scan.query_norm = sqrtf(dot_function()(node->vector, node->vector, node->dimensions));
-    search_ctx_init(&ctx, query, stats, cancel);
+    search_ctx_init(&ctx, query, stats, parts, n_parts, cancel);
     collector_init(&c, NULL, 0, node->k);
-    for (size_t i = 0; i < n_parts && !r; i++) r = scan_part(&ctx, &parts[i], &scan, &c, err);
+    for (size_t i = 0; i < n_parts && !r; i++) r = scan_part(&ctx, i, &scan, &c, err);
     if (r) goto out;
     struct knn_result result = {0};
     r = collector_finish(&c, &hits, &result.n, err);

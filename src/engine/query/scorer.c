@@ -4,8 +4,9 @@
 /* ---- context ---- */
 
 void search_ctx_init(struct search_ctx *ctx, const struct query *query, const struct search_stats *stats,
-                     const volatile int *cancel) {
-    *ctx = (struct search_ctx){.query = query, .stats = stats, .cancel = cancel};
+                     const struct search_part *parts, size_t n_parts, const volatile int *cancel) {
+    *ctx = (struct search_ctx){
+        .query = query, .stats = stats, .parts = parts, .n_parts = n_parts, .cancel = cancel};
     ctx->bm25 = xcalloc(query->n_field_slots + 1, sizeof *ctx->bm25);
 }
 
@@ -14,21 +15,63 @@ static void run_cleanups(struct search_ctx *ctx) {
     ctx->cleanups = NULL;
 }
 
-void search_ctx_part(struct search_ctx *ctx, const struct search_part *part) {
+static void drop_docsets(struct search_ctx *ctx) {
+    for (struct cached_docset *c = ctx->docsets, *next; c; c = next) {
+        next = c->next;
+        docset_release(&c->set);
+        free(c);
+    }
+    ctx->docsets = NULL;
+}
+
+/* The range of documents that this and the following parts of the same segment cover together. */
+static void find_span(struct search_ctx *ctx, size_t part) {
+    const struct segment *segment = ctx->parts[part].segment;
+    ctx->span_lo = UINT32_MAX;
+    ctx->span_hi = 0;
+    for (; part < ctx->n_parts && ctx->parts[part].segment == segment; part++) {
+        ctx->span_lo = MIN(ctx->span_lo, ctx->parts[part].doc_lo);
+        ctx->span_hi = MAX(ctx->span_hi, ctx->parts[part].doc_hi);
+    }
+    ctx->span_hi = MIN(ctx->span_hi, segment_n_docs(segment));
+}
+
+void search_ctx_part(struct search_ctx *ctx, size_t part) {
     run_cleanups(ctx);
     arena_reset(&ctx->arena);
-    ctx->part = part;
-    ctx->dead = deletes_bits(part->deletes);
-    ctx->hi = MIN(part->doc_hi, segment_n_docs(part->segment));
-    ctx->lo = MIN(part->doc_lo, ctx->hi);
+    ctx->part = &ctx->parts[part];
+    if (!part || ctx->parts[part - 1].segment != ctx->part->segment) {
+        drop_docsets(ctx);
+        find_span(ctx, part);
+    }
+    ctx->dead = deletes_bits(ctx->part->deletes);
+    ctx->hi = MIN(ctx->part->doc_hi, segment_n_docs(ctx->part->segment));
+    ctx->lo = MIN(ctx->part->doc_lo, ctx->hi);
 }
 
 void search_ctx_release(struct search_ctx *ctx) {
     run_cleanups(ctx);
+    drop_docsets(ctx);
     arena_release(&ctx->arena);
     for (uint32_t i = 0; i < ctx->query->n_field_slots; i++) free(ctx->bm25[i]);
     free(ctx->bm25);
     ctx->bm25 = NULL;
+}
+
+int search_ctx_docset(struct search_ctx *ctx, const struct query_node *node, const struct docset **ret,
+                      struct err *err) {
+    struct cached_docset *c = ctx->docsets;
+    while (c && c->node != node) c = c->next;
+    if (!c) {
+        struct docset set;
+        int r = docset_build(ctx->part->segment, node, ctx->span_lo, ctx->span_hi, ctx->cancel, &set, err);
+        if (r) return r;
+        c = xmalloc(sizeof *c);
+        *c = (struct cached_docset){.next = ctx->docsets, .node = node, .set = set};
+        ctx->docsets = c;
+    }
+    *ret = &c->set;
+    return 0;
 }
 
 void search_ctx_defer(struct search_ctx *ctx, void (*release)(void *), void *object) {
@@ -230,19 +273,12 @@ static struct scorer *bits_new(struct search_ctx *ctx, const uint64_t *bits, flo
     return &b->base;
 }
 
-static void release_docset(void *object) {
-    docset_release(object);
-}
-
 static int docset_scorer_new(struct search_ctx *ctx, const struct query_node *node, float boost, bool scored,
                              struct scorer **ret, struct err *err) {
-    struct docset *set = arena_zalloc(&ctx->arena, sizeof *set);
-    *ret = NULL;
-    int r = docset_build(ctx->part->segment, node, ctx->lo, ctx->hi, ctx->cancel, set, err);
-    if (r) return r;
-    search_ctx_defer(ctx, release_docset, set);
-    if (set->all || set->bits) *ret = bits_new(ctx, set->bits, boost, scored);
-    return 0;
+    const struct docset *set;
+    int r = search_ctx_docset(ctx, node, &set, err);
+    if (!r && (set->all || set->bits)) *ret = bits_new(ctx, set->bits, boost, scored);
+    return r;
 }
 
 /* ---- given documents ---- */

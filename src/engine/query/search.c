@@ -52,8 +52,7 @@ int search_stats_add(struct search_stats *stats, const struct query *query, cons
 /* ---- running ---- */
 
 /* The part's root scorer, on its first match; NULL when there is none. */
-static int open_root(struct search_ctx *ctx, const struct search_part *part, bool scored, struct scorer **ret,
-                     struct err *err) {
+static int open_root(struct search_ctx *ctx, size_t part, bool scored, struct scorer **ret, struct err *err) {
     *ret = NULL;
     search_ctx_part(ctx, part);
     if (ctx->lo >= ctx->hi) return 0;
@@ -62,8 +61,7 @@ static int open_root(struct search_ctx *ctx, const struct search_part *part, boo
     return r;
 }
 
-static int run_part(struct search_ctx *ctx, const struct search_part *part, struct collector *c,
-                    struct err *err) {
+static int run_part(struct search_ctx *ctx, size_t part, struct collector *c, struct err *err) {
     struct batch batch;
     struct scorer *root;
     int r = open_root(ctx, part, ctx->query->needs_scores, &root, err);
@@ -84,10 +82,10 @@ int search_run(const struct query *query, const struct search_stats *stats, cons
     struct search_ctx ctx;
     struct collector c;
     int r = search_poll(cancel, err);
-    search_ctx_init(&ctx, query, stats, cancel);
+    search_ctx_init(&ctx, query, stats, parts, n_parts, cancel);
     ctx.knn = knn;
     collector_init(&c, query->sort, query->n_sort, want);
-    for (size_t i = 0; i < n_parts && !r; i++) r = run_part(&ctx, &parts[i], &c, err);
+    for (size_t i = 0; i < n_parts && !r; i++) r = run_part(&ctx, i, &c, err);
     if (r) goto out;
     struct search_result result = {.total = c.total, .max_score = c.total ? c.max_score : 0};
     r = collector_finish(&c, &result.hits, &result.n_hits, err);
@@ -103,8 +101,8 @@ int search_matches(const struct query *query, const struct search_part *part, co
     struct search_ctx ctx;
     struct scorer *root;
     struct batch batch;
-    search_ctx_init(&ctx, query, NULL, cancel);
-    int r = open_root(&ctx, part, false, &root, err);
+    search_ctx_init(&ctx, query, NULL, part, 1, cancel);
+    int r = open_root(&ctx, 0, false, &root, err);
     while (!r && root && scorer_fill(root, ctx.hi, &batch)) {
         search_ctx_live(&ctx, &batch);
         r = search_poll(cancel, err);

@@ -26,25 +26,39 @@ struct cleanup {
     void *object;
 };
 
-/* One call of search_run, search_knn or search_matches. The fields below `part` change from part to part. */
+/* Sets of documents are made once for all neighbouring parts of a segment. */
+struct cached_docset {
+    struct cached_docset *next;
+    const struct query_node *node;
+    struct docset set;
+};
+
+/* One call of search_run, search_knn or search_matches. The fields from `part` on change from part to part.
+ */
 struct search_ctx {
     const struct query *query;
     const struct search_stats *stats; /* NULL: nothing can be scored */
     const struct knn_result *knn;     /* NULL: kNN clauses are refused */
     const volatile int *cancel;
+    const struct search_part *parts;
+    size_t n_parts;
     struct bm25 **bm25; /* per field slot, made on first need */
     const struct search_part *part;
     const uint64_t *dead;
     uint32_t lo, hi;
-    struct arena arena; /* of the part's scorers */
+    uint32_t span_lo, span_hi;     /* of this part and its neighbours in the same segment */
+    struct cached_docset *docsets; /* of the segment's nodes, for documents in the span */
+    struct arena arena;            /* of the part's scorers */
     struct cleanup *cleanups;
 };
 void search_ctx_init(struct search_ctx *, const struct query *, const struct search_stats *,
-                     const volatile int *cancel);
-/* Begins a part: clips its range, forgets the scorers of the one before. */
-void search_ctx_part(struct search_ctx *, const struct search_part *);
+                     const struct search_part *parts, size_t n_parts, const volatile int *cancel);
+/* Begins a part (in order, from 0): clips its range, forgets the scorers of the one before. */
+void search_ctx_part(struct search_ctx *, size_t part);
 void search_ctx_release(struct search_ctx *);
 void search_ctx_defer(struct search_ctx *, void (*release)(void *), void *object);
+int search_ctx_docset(struct search_ctx *, const struct query_node *, const struct docset **ret,
+                      struct err *);
 const struct bm25 *search_ctx_bm25(struct search_ctx *, uint32_t field_slot);
 const struct segment_field *search_ctx_field(const struct search_ctx *, const struct query_node *);
 /* Takes the dead documents out of a batch. */
