@@ -1,3 +1,4 @@
+/* Buffers, the arena, and allocation that aborts when memory is out. */
 #include "util/buf.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* Varints, cursors, CRC-32C, hashing. */
 #include "util/codec.h"
 
 #include <pthread.h>

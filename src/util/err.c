@@ -1,3 +1,4 @@
+/* Error codes, texts, and errno values as codes. */
 #include "util/err.h"
 
 #include <errno.h>

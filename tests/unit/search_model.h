@@ -409,20 +409,23 @@ static struct {
     const struct corpus *of;
     uint32_t n;
     char terms[2 * MAX_SLOTS][16];
-    float idfs[2 * MAX_SLOTS], avgdl;
+    float idfs[2 * MAX_SLOTS], avgdl, tag_avgdl;
 } memo;
 
 static void memo_check(void) {
-    int64_t n = 0, ttf = 0;
+    int64_t n = 0, ttf = 0, n_tagged = 0, tags = 0;
     if (memo.of == model) return;
     for (uint32_t i = 0; i < model->n; i++) {
         if (model->docs[i].dead) continue;
         n += model->docs[i].n_tokens > 0;
         ttf += model->docs[i].n_tokens;
+        n_tagged += model->docs[i].n_tags > 0;
+        tags += model->docs[i].n_tags;
     }
     memo.of = model;
     memo.n = 0;
     memo.avgdl = (float)((double)ttf / (double)n);
+    memo.tag_avgdl = (float)((double)tags / (double)n_tagged);
 }
 static float model_idf(const struct query_node *node, const char *text) {
     double n = 0, df = 0;
@@ -442,7 +445,7 @@ static float model_bm25(const struct query_node *node, const struct doc *d, floa
                         float freq) {
     bool text = node->type == FIELD_TEXT;
     memo_check();
-    float avgdl = text ? memo.avgdl : 1, k1 = 1.2f, b = 0.75f;
+    float avgdl = text ? memo.avgdl : memo.tag_avgdl, k1 = 1.2f, b = 0.75f;
     float dl = text ? (float)norm_decode(norm_encode(d->n_tokens)) : 1.0f;
     float bdl = b * dl, ratio = bdl / avgdl, sum = (1.0f - b) + ratio, norm = k1 * sum;
     float inverse = 1.0f / norm, weight = boost * idf, tf = freq * inverse, one = 1.0f + tf,

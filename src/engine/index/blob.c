@@ -1,4 +1,4 @@
-/* Stored objects as verified memory, and the writer that makes them. Format: docs/format-parts/segment.md. */
+/* Stored objects as verified memory, and the writer that makes them. Format: docs/FORMAT.md. */
 #include "index/blob.h"
 
 #include <assert.h>

@@ -1,4 +1,4 @@
-/* Columns and bit-packed arrays. Grammar: docs/format-parts/segment.md. */
+/* Columns and bit-packed arrays. Grammar: docs/FORMAT.md. */
 #include "index/column.h"
 
 #include "index/index.h"

@@ -240,11 +240,16 @@ static void contribution_release(struct contribution *c) {
 }
 
 static void apply(struct deletes *d, const struct contribution *c, const uint64_t *keys, size_t n_keys) {
+    const struct segment_field *fields = c->segment->fields;
     for (size_t i = 0; i < c->n_touched; i++) {
         d->fields[c->touched[i].entry].n_docs++;
         d->fields[c->touched[i].entry].sum_ttf += c->touched[i].tokens;
     }
-    for (size_t i = 0; i < n_keys; i++) counts_add(&d->delta, keys[i], 1);
+    for (size_t i = 0; i < n_keys; i++) {
+        uint32_t entry = (uint32_t)(keys[i] >> 32);
+        counts_add(&d->delta, keys[i], 1);
+        if (fields[entry].spec.type != FIELD_TEXT) d->fields[entry].sum_ttf++; /* without frequencies a term counts once */
+    }
 }
 
 int deletes_add(struct deletes *d, const struct segment *s, uint32_t docno, struct err *err) {

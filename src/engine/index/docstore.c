@@ -1,4 +1,4 @@
-/* Stored documents. Grammar: docs/format-parts/segment.md. */
+/* Stored documents. Grammar: docs/FORMAT.md. */
 #include "index/docstore.h"
 
 #include <zstd.h>

@@ -1,4 +1,4 @@
-/* Ids: front-coded blocks. Grammar: docs/format-parts/segment.md. */
+/* Ids: front-coded blocks. Grammar: docs/FORMAT.md. */
 #include "index/ids.h"
 
 #include "index/column.h"
@@ -116,9 +116,9 @@ static int find_block(const struct ids *ids, const char *id, size_t len, uint32_
 
 int ids_find(const struct ids *ids, const char *id, size_t len, bool *ret_found, uint32_t *ret_docno,
              struct err *err) {
-    uint32_t block, cur_len = 0;
+    uint32_t block = 0, cur_len = 0;
     char cur[ID_MAX_BYTES];
-    struct cursor c;
+    struct cursor c = {0};
     *ret_found = false;
     *ret_docno = 0;
     if (!ids->n) return 0;

@@ -46,6 +46,7 @@ static void write_ords(struct index_out *out, struct column_builder *ords,
                        const struct inverted_region *region) {
     column_builder_sort(ords, out->n_docs);
     out->stats.n_docs = index_out_column(out, ords);
+    out->stats.sum_ttf = region->sum_ttf;
     inverted_region_encode(region, &out->ext);
 }
 

@@ -1,18 +1,6 @@
 /* The log of one collection: frames with gapless, rising sequence numbers, appended by any number of processes.
  *
- * Grammar (little-endian):
- *   segment = header batch*
- *   header  = "LDBLOG1\n" u32:format=1 u32:crc32c(bytes 16..63) u64:first_seq u32:ordinal u32:prev_crc u8[32]:cid(hex)
- *   batch   = u32:length u32:crc32c(the `length` bytes behind) u64:first_seq i64:time_ms u64:durable_through
- *             u32:prev_crc u32:count u32:schema_version u32:0 record*count
- *   record  = u8:op u8:0 u16:id_len u32:body_len id body      its number is first_seq + its index
- * A batch is the unit of an append: readers see all of it or nothing. prev_crc chains a batch to the one before, so that
- * a reader with a cached position notices when history behind it was replaced. durable_through is what the writer knew
- * to be synced: a bad batch at or below a later batch's durable_through is damage (ERR_CORRUPT), any other bad batch at
- * the end of the newest segment is a torn tail and is cut off by the next appender.
- * A segment whose header was never written is void; the next appender removes it. Of two segments the one with the higher
- * ordinal is right from its first_seq on (a rewrite after a failed sync: its header is written last, when all else is
- * durable).
+ * Grammar, damage, void and superseding segments: docs/FORMAT.md, "Log segment".
  *
  * One struct log per collection and process. Thread-safe. Lock order: the store's lock (held during an append), then
  * the log's mutex. No sync runs under either.

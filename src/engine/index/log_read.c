@@ -151,14 +151,31 @@ static int read_batch(void *p, const struct log_batch *batch, struct err *err) {
     return rd->stop;
 }
 
+static int nothing(void *ctx, const struct log_batch *batch, struct err *err) { return 0; }
+
+/* Nothing whole follows a position that was reached before. Is it still a batch boundary with the same history before it?
+ * (Another machine may have crashed, lost unsynced batches that were seen here, and others were written instead.) */
+static int check_position(struct log_file *file, const struct log_segment_name *seg, const struct log_cursor *cur,
+                          struct err *err) {
+    struct log_scan scan = {.off = LOG_HEADER_SIZE, .expect_seq = seg->first_seq, .name = seg->name};
+    uint64_t size;
+    bool empty;
+    int r = file->ops->size(file, &size, err);
+    if (r || size == cur->off) return r;
+    r = log_check_header(file, seg, &empty, &scan.prev_crc, err);
+    if (!r) r = log_scan_segment(file, &scan, nothing, NULL, err);
+    if (r || (scan.off == cur->off && scan.prev_crc == cur->prev_crc)) return r;
+    return err_set(err, ERR_CONFLICT, "log segment \"%s\" was rewritten", seg->name);
+}
+
 static int read_segment(struct log *log, const struct log_segment_name *seg, struct reading *rd, struct err *err) {
     struct log_file *file;
     struct log_cursor *cur = rd->cursor;
     struct log_scan scan = {.off = LOG_HEADER_SIZE, .expect_seq = seg->first_seq, .name = seg->name};
-    bool empty = false;
+    bool empty = false, resumed = cur->ordinal == seg->ordinal && cur->off;
     int r = log->store->ops->open(log->store, log->cid, seg->name, false, &file, err);
     if (r) return r;
-    if (cur->ordinal == seg->ordinal && cur->off) {
+    if (resumed) {
         scan.off = cur->off;
         scan.prev_crc = cur->prev_crc;
         scan.expect_seq = 0;
@@ -175,7 +192,9 @@ static int read_segment(struct log *log, const struct log_segment_name *seg, str
         scan.expect_seq = b.len >= 16 ? MIN(get_u64(b.data + 8), cur->next_seq) : cur->next_seq;
         buf_release(&b);
     }
+    uint64_t from = scan.off;
     if (!r && !empty && !scan.broken) r = log_scan_segment(file, &scan, read_batch, rd, err);
+    if (!r && resumed && !scan.broken && !rd->stop && scan.off == from) r = check_position(file, seg, cur, err);
     file->ops->file_close(file);
     if (!r && scan.broken) r = err_set(err, ERR_CONFLICT, "log segment \"%s\" was rewritten", seg->name);
     return r;

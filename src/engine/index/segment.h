@@ -66,7 +66,7 @@ const struct segment_field *segment_field(const struct segment *, const char *pa
                                           enum analyzer);
 struct field_stats {
     uint32_t n_docs;      /* documents with at least one value (all, incl. deleted) */
-    uint64_t sum_ttf;     /* TEXT: tokens in all */
+    uint64_t sum_ttf;     /* TEXT: tokens in all; KEYWORD: sum of the document frequencies */
 };
 void segment_field_stats(const struct segment_field *, struct field_stats *ret);
 /* The documents that have the field, as a bitmap of n_docs bits (uint64_t words, LSB first); NULL = all have it. */

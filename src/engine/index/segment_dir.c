@@ -1,5 +1,5 @@
 /* The directory of a segment: written behind its last region, found through the footer, the last bytes of the
- * payload. Grammar: docs/format-parts/segment.md. */
+ * payload. Grammar: docs/FORMAT.md. */
 #include "index/segment_internal.h"
 
 enum { SPEC_INFERRED = 1, SPEC_INDEXED = 2 };

@@ -1,5 +1,5 @@
 /* The inside of a segment: directory, regions, and what its parts share. Grammar:
- * docs/format-parts/segment.md. */
+ * docs/FORMAT.md. */
 #pragma once
 #include <stdatomic.h>
 

@@ -1,18 +1,7 @@
 /* The versioned tree of a collection: root -> intermediates -> leaves (segments and their deletes).
  *
- * Root and intermediate objects are blobs (blob.h) whose payload is, little-endian:
- *   root         = u16:format=1 u16:0 u32:n_intermediates str32:cid str32:commit_uuid u64:epoch u64:commit_no i64:commit_ms
- *                  u64:committed_seq u64:first_seq i64:data_ms u64:n_docs u64:n_deleted u64:n_leaves u64:bytes
- *                  u64:written_sum u64:removed_sum u64:restored_seq u32:schema_len u32:schema_version schema{record JSON}
- *                  { ref u32:partition u32:n_leaves u64:n_docs u64:n_deleted u64:bytes }*
- *   intermediate = u16:format=1 u16:0 u32:n_leaves u32:partition u32:0 leaf*
- *   leaf         = ref:segment ref:deletes u32:n_docs u32:n_deleted u64:seq_min u64:seq_max i64:time_min i64:time_max
- *                  u64:raw_bytes u64:live_sum u32:partition u32:n_zones bytes:id_min bytes:id_max
- *                  { u16:field_path_len path i64:min i64:max }*n_zones        (n_zones is 0 in this version)
- *   ref          = str16:key str16:version u64:size u32:checksum u32:0        (an absent reference has an empty key)
- *   str16        = u16 length, bytes;   bytes = u32 length, bytes;   str32 = 32 bytes
- * Fixed widths keep a root's size independent of the numbers in it. Live: sum over live documents of segment_doc_hash;
- * the invariant  sum(leaf.live_sum) + removed_sum = written_sum (mod 2^64)  makes any loss visible to check.
+ * Grammar and the checksum invariant: docs/FORMAT.md, "Root and intermediate". Fixed widths keep a root's size independent
+ * of the numbers in it.
  *
  * A struct tree is immutable after load; reference counted; thread-safe.
  */

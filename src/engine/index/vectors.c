@@ -1,4 +1,4 @@
-/* Vector rows. Grammar: docs/format-parts/segment.md. */
+/* Vector rows. Grammar: docs/FORMAT.md. */
 #include "index/vectors.h"
 
 #include <math.h>

@@ -7,9 +7,8 @@
  *   score      = weight - weight / (1f + freq * inverse[c])
  *
  * A phrase's idf is the sum of its terms' idfs in double, rounded once. A keyword field has neither norms nor
- * frequencies: freq is 1, and every document and the average count as one token long. (So does Lucene's
- * StringField when it has one value a document; with several, Lucene's avgdl is their mean number.) A field
- * without tokens has avgdl 1.
+ * frequencies: freq is 1, every document counts as one token long, and sumTotalTermFreq is the sum of the document
+ * frequencies, as Lucene has it for a StringField. A field without tokens has avgdl 1.
  *
  * The rounding of each step matters: compile without contraction (-ffp-contract=off) and without -ffast-math.
  */

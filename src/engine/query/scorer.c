@@ -83,9 +83,8 @@ void search_ctx_defer(struct search_ctx *ctx, void (*release)(void *), void *obj
 const struct bm25 *search_ctx_bm25(struct search_ctx *ctx, uint32_t field_slot) {
     struct bm25 **slot = &ctx->bm25[field_slot];
     if (*slot) return *slot;
-    bool text = ctx->query->field_slots[field_slot].type == FIELD_TEXT;
     *slot = xmalloc(sizeof **slot);
-    bm25_init(*slot, ctx->stats->field_docs[field_slot], text ? ctx->stats->field_ttf[field_slot] : 0);
+    bm25_init(*slot, ctx->stats->field_docs[field_slot], ctx->stats->field_ttf[field_slot]);
     return *slot;
 }
 

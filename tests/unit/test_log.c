@@ -1,0 +1,331 @@
+/* The log: numbering, torn tails, void segments, damage, failed syncs and writes, trimming, two appenders. */
+#include "index/log.h"
+#include "test.h"
+
+#include <fcntl.h>
+#include <ftw.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const char cid[] = "0123456789abcdef0123456789abcdef";
+static char dir[64];
+static struct err err;
+
+static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
+
+static struct log_store *store_fresh(void) {
+    struct log_store *s;
+    snprintf(dir, sizeof dir, "/tmp/ldbfs-log-XXXXXX");
+    if (!mkdtemp(dir) || log_store_dir_open(dir, &s, &err)) abort();
+    return s;
+}
+
+static void store_done(struct log_store *s) {
+    s->ops->close(s);
+    nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* Appends n records "<prefix><i>" as one batch. */
+static int append(struct log *log, const char *prefix, int n) {
+    struct log_record recs[64];
+    static char ids[64][32];
+    for (int i = 0; i < n; i++) {
+        snprintf(ids[i], sizeof ids[i], "%s%d", prefix, i);
+        recs[i] = (struct log_record){.op = LOG_PUT, .schema_version = 1, .id = ids[i], .id_len = (uint32_t)strlen(ids[i]),
+                                      .body = "{}", .body_len = 2};
+    }
+    return log_append(log, recs, (size_t)n, 0, NULL, NULL, &err);
+}
+
+struct seen {
+    uint64_t n, last;
+    bool gap;
+    char ids[4000];
+};
+
+static int see(void *p, const struct log_record *rec, struct err *e) {
+    struct seen *s = p;
+    if (s->n && rec->seq != s->last + 1) s->gap = true;
+    s->last = rec->seq;
+    s->n++;
+    if (s->n < 200) snprintf(s->ids + strlen(s->ids), sizeof s->ids - strlen(s->ids), "%.*s ", (int)rec->id_len, rec->id);
+    return 0;
+}
+
+static int read_all(struct log_store *store, struct seen *s) {
+    struct log *log;
+    struct log_cursor c = {0};
+    *s = (struct seen){0};
+    log_open(store, cid, &clock_system, &log, &err);
+    int r = log_read(log, &c, see, s, &err);
+    log_close(log);
+    return r;
+}
+
+/* The path of the n-th segment file. */
+static void segment_path(struct log_store *store, size_t n, char out[200]) {
+    struct log_segment_name *names = NULL;
+    size_t count;
+    store->ops->list(store, cid, &names, &count, &err);
+    snprintf(out, 200, "%s/%s/%s", dir, cid, n < count ? names[n].name : "none");
+    free(names);
+}
+
+TEST(numbers_and_cursors) {
+    struct log_store *store = store_fresh();
+    struct log *log;
+    struct seen s;
+    struct log_cursor c = {0};
+    CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+    CHECK_OK(append(log, "a", 3));
+    CHECK_OK(log_sync(log, 3, &err));
+    CHECK_OK(append(log, "b", 2));
+    s = (struct seen){0};
+    CHECK_OK(log_read(log, &c, see, &s, &err));
+    CHECK(s.n == 5 && s.last == 5 && !s.gap && c.next_seq == 6);
+    CHECK_OK(append(log, "c", 1));
+    CHECK_OK(log_read(log, &c, see, &s, &err));
+    CHECK(s.n == 6 && !s.gap && !strcmp(s.ids, "a0 a1 a2 b0 b1 c0 "));
+    c = (struct log_cursor){.next_seq = 2}; /* starts inside a batch */
+    s = (struct seen){0};
+    CHECK_OK(log_read(log, &c, see, &s, &err));
+    CHECK(s.n == 5 && !strncmp(s.ids, "a1 a2 b0", 8));
+    log_close(log);
+    store_done(store);
+}
+
+TEST(torn_tail_is_cut) {
+    struct log_store *store = store_fresh();
+    struct log *log;
+    struct seen s;
+    char path[200];
+    CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+    CHECK_OK(append(log, "a", 3));
+    log_close(log);
+    segment_path(store, 0, path);
+    struct stat st;
+    CHECK(!stat(path, &st));
+    for (int cut = 1; cut < 60; cut += 7) { /* another process dies inside its append */
+        CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+        CHECK_OK(append(log, "torn", 1));
+        log_close(log);
+        CHECK(!truncate(path, st.st_size + cut));
+        CHECK_OK(read_all(store, &s));
+        CHECK(s.n == 3);
+    }
+    CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+    CHECK_OK(append(log, "b", 1));
+    log_close(log);
+    CHECK_OK(read_all(store, &s));
+    CHECK(s.n == 4 && s.last == 4 && !strcmp(s.ids, "a0 a1 a2 b0 "));
+    store_done(store);
+}
+
+TEST(damage_before_the_end_is_an_error) {
+    struct log_store *store = store_fresh();
+    struct log *log;
+    struct seen s;
+    char path[200];
+    CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+    for (int i = 0; i < 3; i++) {
+        CHECK_OK(append(log, "a", 2));
+        CHECK_OK(log_sync(log, (uint64_t)i * 2 + 2, &err));
+    }
+    log_close(log);
+    segment_path(store, 0, path);
+    int fd = open(path, O_RDWR);
+    CHECK(fd >= 0 && pwrite(fd, "XX", 2, 64 + 60) == 2);
+    close(fd);
+    CHECK(read_all(store, &s) == -ERR_CORRUPT);
+    CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+    CHECK(append(log, "b", 1) == -ERR_CORRUPT); /* nothing acknowledged is cut away */
+    log_close(log);
+    store_done(store);
+}
+
+TEST(void_segment_is_removed) {
+    struct log_store *store = store_fresh();
+    struct log *log;
+    struct log_file *file;
+    struct seen s;
+    CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+    CHECK_OK(append(log, "a", 3));
+    /* A rewriter died before its header: claims everything from 2 on. */
+    CHECK_OK(store->ops->open(store, cid, "00000002-0000000000000002.log", true, &file, &err));
+    CHECK_OK(file->ops->write(file, 64, "half a copy", 11, &err));
+    file->ops->file_close(file);
+    CHECK_OK(read_all(store, &s));
+    CHECK(s.n == 3);
+    CHECK_OK(append(log, "b", 1));
+    CHECK_OK(read_all(store, &s));
+    CHECK(s.n == 4 && s.last == 4);
+    log_close(log);
+    store_done(store);
+}
+
+TEST(failed_sync_moves_to_a_new_segment) {
+    struct log_store *inner = store_fresh(), *store = log_store_fault(inner);
+    struct log *log;
+    struct seen s;
+    char path[200];
+    CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+    CHECK_OK(append(log, "a", 2));
+    CHECK_OK(log_sync(log, 2, &err));
+    CHECK_OK(append(log, "b", 2));
+    log_store_fault_set(store, "sync", 0, false);
+    CHECK_OK(log_sync(log, 4, &err)); /* recovered on a new segment */
+    segment_path(store, 1, path);
+    CHECK(strstr(path, "00000002-0000000000000003.log"));
+    CHECK_OK(append(log, "c", 1));
+    CHECK_OK(log_sync(log, 5, &err));
+    CHECK_OK(read_all(store, &s));
+    CHECK(s.n == 5 && !s.gap && !strcmp(s.ids, "a0 a1 b0 b1 c0 "));
+    log_close(log);
+    store_done(store);
+}
+
+/* Fails every n-th write, sync and open in turn: what was acknowledged is there, nothing twice, numbers without a gap. */
+static int fault_round(const char *op, unsigned after, bool short_write) {
+    struct log_store *inner = store_fresh(), *store = log_store_fault(inner);
+    struct log *log;
+    struct seen s;
+    uint64_t acked = 0;
+    int bad = 0;
+    log_open(store, cid, &clock_system, &log, &err);
+    log_store_fault_set(store, op, after, short_write);
+    for (int i = 0; i < 6; i++) {
+        char prefix[16];
+        snprintf(prefix, sizeof prefix, "p%d-", i);
+        if (append(log, prefix, 3)) continue;
+        uint64_t last;
+        bool any;
+        if (log_end(log, &last, &any, &err) || log_sync(log, last, &err)) continue;
+        acked += 3;
+    }
+    log_close(log);
+    log_store_fault_set(store, op, 1000000, false);
+    int r = read_all(store, &s);
+    if (r || s.gap || s.n < acked || (s.n && s.last != s.n)) bad = 1;
+    for (int i = 0; i < 6 && !bad; i++) { /* none twice */
+        char id[16];
+        snprintf(id, sizeof id, "p%d-0 ", i);
+        char *at = strstr(s.ids, id);
+        if (at && strstr(at + 1, id)) bad = 1;
+    }
+    if (bad)
+        fprintf(stderr, "%s after %u short %d: r %d n %llu acked %llu ids %s (%s)\n", op, after, short_write, r,
+                (unsigned long long)s.n, (unsigned long long)acked, s.ids, err.text);
+    store_done(store);
+    return bad;
+}
+
+TEST(every_fault) {
+    static const char *const ops[] = {"write", "sync", "open"};
+    for (size_t o = 0; o < 3; o++)
+        for (unsigned after = 0; after < 14; after++) {
+            CHECK(!fault_round(ops[o], after, false));
+            CHECK(!fault_round(ops[o], after, true));
+        }
+}
+
+TEST(trim_keeps_numbers) {
+    struct log_store *store = store_fresh();
+    struct log *log;
+    struct seen s;
+    struct log_cursor c = {.next_seq = 1};
+    CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+    CHECK_OK(append(log, "a", 10));
+    CHECK_OK(log_trim(log, 10, 1, &err)); /* rolls, removes the old one */
+    CHECK(log_read(log, &c, see, &s, &err) == -ERR_CONFLICT);
+    log_close(log);
+    CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+    CHECK_OK(append(log, "b", 1));
+    c = (struct log_cursor){.next_seq = 11};
+    s = (struct seen){0};
+    CHECK_OK(log_read(log, &c, see, &s, &err));
+    CHECK(s.n == 1 && s.last == 11);
+    log_close(log);
+    store_done(store);
+}
+
+TEST(a_reader_notices_replaced_history) {
+    struct log_store *store = store_fresh();
+    struct log *a, *b;
+    struct seen s = {0};
+    struct log_cursor c = {0};
+    char path[200];
+    struct stat st;
+    CHECK_OK(log_open(store, cid, &clock_system, &a, &err));
+    CHECK_OK(append(a, "a", 2));
+    segment_path(store, 0, path);
+    CHECK(!stat(path, &st));
+    CHECK_OK(append(a, "lost", 2));
+    CHECK_OK(log_read(a, &c, see, &s, &err)); /* sees 4 */
+    CHECK(!truncate(path, st.st_size)); /* the machine that wrote them lost them */
+    CHECK_OK(log_open(store, cid, &clock_system, &b, &err));
+    CHECK_OK(append(b, "new", 2));
+    CHECK_OK(append(b, "more", 2));
+    CHECK(log_read(b, &c, see, &s, &err) == -ERR_CONFLICT);
+    log_close(a);
+    log_close(b);
+    store_done(store);
+}
+
+enum { WRITERS = 4, ROUNDS = 25 };
+
+TEST(processes_append_side_by_side) {
+    struct log_store *store = store_fresh();
+    struct seen s;
+    for (int w = 0; w < WRITERS; w++) {
+        if (fork()) continue;
+        struct log *log;
+        char prefix[16];
+        snprintf(prefix, sizeof prefix, "w%d-", w);
+        if (log_open(store, cid, &clock_system, &log, &err)) _exit(1);
+        for (int i = 0; i < ROUNDS; i++) {
+            uint64_t last;
+            bool any;
+            if (append(log, prefix, 1 + i % 3) || log_end(log, &last, &any, &err) || log_sync(log, last, &err)) _exit(2);
+        }
+        _exit(0);
+    }
+    int status, bad = 0;
+    while (wait(&status) > 0) bad |= status;
+    CHECK(!bad);
+    CHECK_OK(read_all(store, &s));
+    uint64_t want = 0;
+    for (int i = 0; i < ROUNDS; i++) want += (uint64_t)(1 + i % 3);
+    CHECK(s.n == want * WRITERS && !s.gap && s.last == s.n);
+    store_done(store);
+}
+
+static void *sync_thread(void *p) {
+    struct log *log = p;
+    for (int i = 0; i < ROUNDS; i++) {
+        struct log_record rec = {.op = LOG_DELETE, .schema_version = 1, .id = "x", .id_len = 1, .body = ""};
+        struct err e = ERR_INIT;
+        if (log_append(log, &rec, 1, 0, NULL, NULL, &e) || log_sync(log, rec.seq, &e)) return p;
+    }
+    return NULL;
+}
+
+TEST(threads_share_syncs) {
+    struct log_store *store = store_fresh();
+    struct log *log;
+    struct seen s;
+    pthread_t t[8];
+    void *failed;
+    CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+    for (size_t i = 0; i < 8; i++) CHECK(!pthread_create(&t[i], NULL, sync_thread, log));
+    for (size_t i = 0; i < 8; i++) {
+        pthread_join(t[i], &failed);
+        CHECK(!failed);
+    }
+    CHECK(log_fsyncs(log) <= 8 * ROUNDS);
+    log_close(log);
+    CHECK_OK(read_all(store, &s));
+    CHECK(s.n == 8 * ROUNDS && !s.gap);
+    store_done(store);
+}
