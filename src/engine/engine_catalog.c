@@ -239,7 +239,8 @@ static int unbuilt(struct coll *coll, const struct view *v, struct collection_st
     struct log_cursor cursor = {.next_seq = ret->seq_committed + 1};
     ret->unbuilt_records = v->seq - ret->seq_committed;
     if (!ret->unbuilt_records) return 0;
-    if (coll->pending_since_ms) ret->lag_ms = clock_now_ms(coll->core->clock) - coll->pending_since_ms;
+    int64_t since = __atomic_load_n(&coll->pending_since_ms, __ATOMIC_RELAXED);
+    if (since) ret->lag_ms = clock_now_ms(coll->core->clock) - since;
     return log_pending_bytes(coll->log, &cursor, &ret->unbuilt_bytes, err);
 }
 

@@ -9,19 +9,16 @@
  */
 #define FUSE_USE_VERSION 312
 #include "caller.h"
-#include "node.h"
+#include "mount.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/mount.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-enum { NAME_MAX_BYTES = 4000, MAX_BACKGROUND = 64, LOOP_THREADS = 3, DRAIN_MS = 30000 };
+enum { NAME_MAX_BYTES = 4000, MAX_BACKGROUND = 64, LOOP_THREADS = 3 };
 
 struct request {
     struct job job;
@@ -40,18 +37,6 @@ struct request {
     struct fuse_file_info fi;
     bool interruptible;
 };
-
-/* What belongs to the mount as a whole. */
-struct mount {
-    struct fs fs;               /* first: the session's user data */
-    struct fuse_session *session;
-    pthread_t main_thread, signal_thread, keeper_thread;
-    pthread_mutex_t handles_lock;
-    struct handle *handles;     /* open ones, linked by next_open */
-    bool ended;                 /* the loop is over (guarded by handles_lock) */
-};
-
-static struct mount *mount_of(struct fs *fs) { return (struct mount *)fs; }
 
 static struct fs *fs_of(fuse_req_t req) { return fuse_req_userdata(req); }
 
@@ -110,23 +95,9 @@ static void queue_interruptible(struct request *r, enum work_pool pool) {
 
 static struct request *of_job(struct job *j) { return (struct request *)((char *)j - offsetof(struct request, job)); }
 
-/* Errors that are part of normal life are not worth a line for the user. */
-static bool is_noteworthy(const struct request *r, enum err_code code) {
-    return code != ERR_NOT_FOUND && code != ERR_CANCELED && strcmp(r->op, "getxattr") != 0;
-}
-
-static void note(struct request *r, enum err_code code, const struct node *on) {
-    if (!is_noteworthy(r, code)) return;
-    struct buf path = BUF_INIT;
-    node_path((struct node *)on, r->name, &path);
-    r->call.err.code = code;
-    error_log_add(&r->call.fs->errors, buf_str(&path), r->call.pid, r->op, errno_of(code), &r->call.err, r->call.hint);
-    buf_release(&path);
-}
-
 static void fail(struct request *r, int code) {
     end_interrupts(r);
-    note(r, (enum err_code)-code, r->h && r->h->node ? r->h->node : r->node);
+    call_note(&r->call, r->op, (enum err_code)-code, r->h && r->h->node ? r->h->node : r->node, r->name);
     fuse_reply_err(r->req, errno_of((enum err_code)-code));
     request_free(r);
 }
@@ -362,45 +333,6 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 
 /* ---- open files ---- */
 
-static struct handle *handle_new(struct request *r, struct node *node) {
-    struct handle *h = xcalloc(1, sizeof *h);
-    pthread_mutex_init(&h->lock, NULL);
-    h->fd = -1;
-    h->flags = r->fi.flags;
-    h->node = node ? inode_ref(&r->call.fs->inodes, node) : NULL;
-    h->opener = handle_writes(h) ? caller_process(r->call.pid, r->call.pid) : r->call.pid;
-    return h;
-}
-
-static void handle_free(struct fs *fs, struct handle *h) {
-    struct call c = {.fs = fs};
-    if (h->node && h->node->ops->close) h->node->ops->close(&c, h);
-    if (h->fd >= 0) close(h->fd);
-    dir_list_release(&h->list);
-    buf_release(&h->owned);
-    pthread_mutex_destroy(&h->lock);
-    if (h->node) inode_unref(fs, h->node);
-    free(h);
-}
-
-static void track(struct fs *fs, struct handle *h) {
-    struct mount *m = mount_of(fs);
-    pthread_mutex_lock(&m->handles_lock);
-    h->next_open = m->handles;
-    if (h->next_open) h->next_open->link_open = &h->next_open;
-    h->link_open = &m->handles;
-    m->handles = h;
-    pthread_mutex_unlock(&m->handles_lock);
-}
-
-static void untrack(struct fs *fs, struct handle *h) {
-    struct mount *m = mount_of(fs);
-    pthread_mutex_lock(&m->handles_lock);
-    *h->link_open = h->next_open;
-    if (h->next_open) h->next_open->link_open = h->link_open;
-    pthread_mutex_unlock(&m->handles_lock);
-}
-
 static void fill_open(struct fuse_file_info *fi, const struct handle *h) {
     fi->fh = (uintptr_t)h;
     fi->direct_io = h->direct_io;
@@ -422,7 +354,7 @@ static void run_open(struct job *j) {
     struct request *r = of_job(j);
     struct fs *fs = r->call.fs;
     if (was_interrupted(r)) return;
-    struct handle *h = handle_new(r, r->node);
+    struct handle *h = handle_new(&r->call, r->node, r->fi.flags);
     int e = handle_writes(h) ? place_check_writable(&r->call, r->node->place) : 0;
     if (!e && r->node->ops->open) e = r->node->ops->open(&r->call, h);
     if (e) {
@@ -436,9 +368,9 @@ static void run_open(struct job *j) {
     if (node_is_query(r->node) && query_take_store(fs, r->node)) store(fs, h);
     fill_open(&r->fi, h);
     end_interrupts(r);
-    track(fs, h); /* before the reply: the release may follow at once */
+    handle_track(mount_of(fs), h); /* before the reply: the release may follow at once */
     if (fuse_reply_open(r->req, &r->fi)) {
-        untrack(fs, h);
+        handle_untrack(mount_of(fs), h);
         handle_free(fs, h);
     }
     request_free(r);
@@ -464,7 +396,7 @@ static void run_create(struct job *j) {
     struct request *r = of_job(j);
     struct fs *fs = r->call.fs;
     struct node *n = NULL;
-    struct handle *h = handle_new(r, NULL);
+    struct handle *h = handle_new(&r->call, NULL, r->fi.flags);
     int e = place_check_writable(&r->call, r->node->place);
     if (!e) e = r->node->ops->create ? r->node->ops->create(&r->call, r->node, r->name, r->mode, h, &n) : not_here(r);
     if (e) {
@@ -477,9 +409,9 @@ static void run_create(struct job *j) {
     fill_entry(fs, n, &entry);
     fill_open(&r->fi, h);
     inode_looked_up(&fs->inodes, n);
-    track(fs, h);
+    handle_track(mount_of(fs), h);
     if (fuse_reply_create(r->req, &entry, &r->fi)) {
-        untrack(fs, h);
+        handle_untrack(mount_of(fs), h);
         inode_forget(fs, n->id, 1);
         handle_free(fs, h);
     }
@@ -593,7 +525,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 
 static void run_release(struct job *j) {
     struct request *r = of_job(j);
-    untrack(r->call.fs, r->h);
+    handle_untrack(mount_of(r->call.fs), r->h);
     handle_free(r->call.fs, r->h);
     r->h = NULL;
     done(r);
@@ -623,35 +555,12 @@ static bool add_entry(void *ctx, const char *name, mode_t mode, uint64_t ino, ui
     return true;
 }
 
-/* Kinds count from 0; "." and ".." come before. */
-static bool add_shifted(void *ctx, const char *name, mode_t mode, uint64_t ino, uint64_t next) {
-    return add_entry(ctx, name, mode, ino, next + 2);
-}
-
-static int fill_directory(struct request *r, struct filler *f) {
-    struct handle *h = r->h;
-    const struct node_ops *ops = h->node->ops;
-    uint64_t at = r->offset;
-    if (at == 0 && !add_entry(f, ".", S_IFDIR, h->node->ino, ++at)) return 0;
-    if (at == 1 && !add_entry(f, "..", S_IFDIR, 0, ++at)) return 0;
-    if (ops->stream) return ops->stream(&r->call, h, at - 2, add_shifted, f);
-    if (!h->listed || r->offset == 0) {
-        dir_list_release(&h->list);
-        h->listed = true; /* an error is told once; then the listing is empty */
-        int e = ops->list ? ops->list(&r->call, h->node, &h->list) : 0;
-        if (e) return e;
-    }
-    for (size_t i = at - 2; i < h->list.n; i++)
-        if (!add_shifted(f, h->list.items[i].name, h->list.items[i].mode, h->list.items[i].ino, i + 1)) break;
-    return 0;
-}
-
 static void run_readdir(struct job *j) {
     struct request *r = of_job(j);
     if (was_interrupted(r)) return;
     struct filler f = {r->req, xmalloc(r->size), 0, r->size};
     pthread_mutex_lock(&r->h->lock);
-    int e = fill_directory(r, &f);
+    int e = handle_list(&r->call, r->h, r->offset, add_entry, &f);
     pthread_mutex_unlock(&r->h->lock);
     if (e && !f.used) {
         fail(r, e);
@@ -697,14 +606,6 @@ static void reply_xattr(fuse_req_t req, const char *value, size_t len, size_t si
     if (!size) fuse_reply_xattr(req, len);
     else if (size < len) fuse_reply_err(req, ERANGE);
     else fuse_reply_buf(req, value, len);
-}
-
-/* The newest query error of the collection, on the directories that run queries. */
-static void query_error_of(struct node *n, struct buf *out) {
-    if (!n->place || n->ops != &query_dir_ops) return;
-    pthread_mutex_lock(&n->place->lock);
-    buf_add(out, n->place->last_error.data, n->place->last_error.len);
-    pthread_mutex_unlock(&n->place->lock);
 }
 
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size) {
@@ -789,61 +690,6 @@ static void drop_name(struct fs *fs, uint64_t parent_id, const char *name) {
     fuse_lowlevel_notify_inval_entry(mount_of(fs)->session, parent_id, name, strlen(name));
 }
 
-/* Once a second: what has not been used lately is let go. */
-static void *keeper_main(void *arg) {
-    struct mount *m = arg;
-    for (;;) {
-        usleep(500000);
-        pthread_mutex_lock(&m->handles_lock);
-        bool ended = m->ended;
-        pthread_mutex_unlock(&m->handles_lock);
-        if (ended) return NULL;
-        query_retire(&m->fs);
-        places_tidy(&m->fs);
-    }
-}
-
-static void on_wake(int sig) {}
-
-/* Detaches the mount point: nothing new can be opened. */
-static void detach(const char *mountpoint) {
-    if (!umount2(mountpoint, MNT_DETACH)) return;
-    pid_t pid = fork();
-    if (pid == 0) {
-        execlp("fusermount3", "fusermount3", "-u", "-z", "-q", "--", mountpoint, (char *)NULL);
-        _exit(127);
-    }
-    if (pid > 0) waitpid(pid, NULL, 0);
-}
-
-/* SIGTERM, SIGINT, SIGHUP: answers what is in flight, detaches, and ends the loop. */
-static void *signal_main(void *arg) {
-    struct mount *m = arg;
-    sigset_t set;
-    int sig;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    while (sigwait(&set, &sig)) {}
-    pthread_mutex_lock(&m->handles_lock);
-    bool ended = m->ended;
-    pthread_mutex_unlock(&m->handles_lock);
-    if (ended) return NULL;
-    work_drain(&m->fs.work, DRAIN_MS);
-    detach(m->fs.options->mountpoint);
-    work_drain(&m->fs.work, DRAIN_MS);
-    for (;;) { /* the loop looks at its flag when a signal wakes it */
-        fuse_session_exit(m->session);
-        pthread_kill(m->main_thread, SIGUSR1);
-        usleep(20000);
-        pthread_mutex_lock(&m->handles_lock);
-        ended = m->ended;
-        pthread_mutex_unlock(&m->handles_lock);
-        if (ended) return NULL;
-    }
-}
-
 static int new_session(struct mount *m, struct err *err) {
     const struct fs_options *o = m->fs.options;
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -875,76 +721,20 @@ static int run_loop(struct mount *m, struct err *err) {
     fuse_loop_cfg_set_idle_threads(config, LOOP_THREADS);
     int r = fuse_session_loop_mt(m->session, config);
     fuse_loop_cfg_destroy(config);
-    pthread_mutex_lock(&m->handles_lock);
-    m->ended = true;
-    pthread_mutex_unlock(&m->handles_lock);
     return r < 0 && r != -EINTR && r != -ENOTCONN ? err_sys(err, -r, "the mount ended") : 0;
 }
 
-static int start(struct mount *m, struct engine *engine, const struct fs_options *options, struct err *err) {
-    struct fs *fs = &m->fs;
-    const unsigned threads[WORK_POOLS] = {[WORK_META] = 4, [WORK_QUERY] = 4, [WORK_WRITE] = 16};
-    fs->engine = engine;
-    fs->options = options;
-    fs->uid = getuid();
-    fs->gid = getgid();
-    fs->start_ms = clock_now_ms(&clock_system);
-    fs->drop_name = drop_name;
-    fs->retired_tail = &fs->retired;
-    struct buf dir = BUF_INIT;
-    buf_printf(&dir, "%s/files", engine_data_dir(engine));
-    buf_str(&dir);
-    fs->files_dir = (char *)buf_detach(&dir, NULL);
-    pthread_mutex_init(&fs->places_lock, NULL);
-    pthread_mutex_init(&fs->retired_lock, NULL);
-    pthread_mutex_init(&m->handles_lock, NULL);
-    inode_init(&fs->inodes);
-    error_log_init(&fs->errors);
-    struct node *root = inode_new(&root_ops, NULL, NULL, "", xstrdup(""));
-    root->mode = S_IFDIR | 0755;
-    inode_add(fs, root); /* the first id is the root's */
-    int e = work_start(&fs->work, threads);
-    return e ? err_sys(err, e, "cannot start threads") : 0;
-}
-
-static void finish(struct mount *m) {
-    struct fs *fs = &m->fs;
-    work_drain(&fs->work, DRAIN_MS);
-    while (m->handles) { /* left open behind a detached mount point: what was sent is committed */
-        struct handle *h = m->handles;
-        untrack(fs, h);
-        handle_free(fs, h);
-    }
-    work_stop(&fs->work);
-    query_retire_release(fs);
-    inode_release(fs);
-    places_release(fs);
-    error_log_release(&fs->errors);
-    free(fs->files_dir);
-}
+static void exit_loop(struct mount *m) { fuse_session_exit(m->session); }
 
 int fs_run(struct engine *engine, const struct fs_options *options, struct err *err) {
     struct mount *m = xcalloc(1, sizeof *m);
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    sigaction(SIGUSR1, &(struct sigaction){.sa_handler = on_wake}, NULL);
-    m->main_thread = pthread_self();
-    int r = start(m, engine, options, err);
+    m->exit_loop = exit_loop;
+    m->fs.drop_name = drop_name;
+    int r = mount_start(m, engine, options, err);
     if (!r) r = new_session(m, err);
-    if (!r) {
-        pthread_create(&m->signal_thread, NULL, signal_main, m);
-        pthread_create(&m->keeper_thread, NULL, keeper_main, m);
-        r = run_loop(m, err);
-        pthread_kill(m->signal_thread, SIGTERM);
-        pthread_join(m->signal_thread, NULL);
-        pthread_join(m->keeper_thread, NULL);
-    }
-    finish(m);
+    if (!r) r = mount_watch(m, err);
+    if (!r) r = run_loop(m, err);
+    mount_finish(m);
     if (m->session) {
         fuse_session_unmount(m->session);
         fuse_session_destroy(m->session);

@@ -189,7 +189,7 @@ class Env:
         text = ""
         for entry in sorted(os.listdir(self.logs)):
             with open(os.path.join(self.logs, entry), errors="replace") as f:
-                text += f.read()
+                text += f.read().split("\nShadow bytes around")[0] + "\n"
         return text
 
     def close(self, failed):

@@ -59,7 +59,7 @@ struct coll {
     size_t n_roots, cap_roots;
     char last_error[256];
     int64_t last_error_ms;
-    int64_t pending_since_ms;  /* background: when unbuilt records were first seen; 0 = none */
+    int64_t pending_since_ms;  /* background: when unbuilt records were first seen; 0 = none; atomic */
 };
 
 /* The collection of a cid, opened at first use. */

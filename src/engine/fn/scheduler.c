@@ -16,6 +16,8 @@ struct scheduler {
     int64_t shards_at_ms, clean_at_ms;
 };
 
+static bool stopped(const struct scheduler *s) { return __atomic_load_n(&s->stop, __ATOMIC_RELAXED); }
+
 /* The active collections' ids. */
 struct cid_list {
     char (*cids)[CID_LEN + 1];
@@ -47,11 +49,12 @@ static bool build_due(struct scheduler *s, struct coll *coll, struct err *err) {
         tree_unref(t);
     }
     if (last <= committed) {
-        coll->pending_since_ms = 0;
+        __atomic_store_n(&coll->pending_since_ms, 0, __ATOMIC_RELAXED);
         return false;
     }
-    if (!coll->pending_since_ms) coll->pending_since_ms = now_ms(s);
-    if (core->build_age_ms >= 0 && now_ms(s) - coll->pending_since_ms >= core->build_age_ms) return true;
+    int64_t now = now_ms(s), since = __atomic_load_n(&coll->pending_since_ms, __ATOMIC_RELAXED);
+    if (!since) __atomic_store_n(&coll->pending_since_ms, since = now, __ATOMIC_RELAXED);
+    if (core->build_age_ms >= 0 && now - since >= core->build_age_ms) return true;
     struct log_cursor cursor = {.next_seq = committed + 1};
     return !log_pending_bytes(coll->log, &cursor, &bytes, err) && bytes >= core->build_bytes;
 }
@@ -60,14 +63,14 @@ static void build_pass(struct scheduler *s) {
     struct cid_list l = {0};
     struct err err = ERR_INIT;
     catalog_list(s->core, add_cid, &l, &err);
-    for (size_t i = 0; i < l.n && !s->stop; i++) {
+    for (size_t i = 0; i < l.n && !stopped(s); i++) {
         struct coll *coll;
         if (core_coll(s->core, l.cids[i], &coll, &err)) continue;
         err_clear(&err);
         if (!build_due(s, coll, &err)) continue;
         err_clear(&err);
         int r = builder_run(coll, UINT64_MAX, false, NULL, &err);
-        if (!r) coll->pending_since_ms = 0;
+        if (!r) __atomic_store_n(&coll->pending_since_ms, 0, __ATOMIC_RELAXED);
         else if (r != -ERR_BUSY) coll_set_error(coll, &err);
     }
     free(l.cids);
@@ -77,10 +80,10 @@ static void merge_pass(struct scheduler *s) {
     struct cid_list l = {0};
     struct err err = ERR_INIT;
     catalog_list(s->core, add_cid, &l, &err);
-    for (size_t i = 0; i < l.n && !s->stop; i++) {
+    for (size_t i = 0; i < l.n && !stopped(s); i++) {
         struct coll *coll;
         bool did = !core_coll(s->core, l.cids[i], &coll, &err);
-        while (did && !s->stop) {
+        while (did && !stopped(s)) {
             err_clear(&err);
             int r = merger_run(coll, false, &s->stop, &did, &err);
             if (!r) continue;
@@ -99,13 +102,13 @@ static void rest(struct scheduler *s, int ms) {
     until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
     pthread_mutex_lock(&s->lock);
-    if (!s->stop) pthread_cond_timedwait(&s->work, &s->lock, &until);
+    if (!stopped(s)) pthread_cond_timedwait(&s->work, &s->lock, &until);
     pthread_mutex_unlock(&s->lock);
 }
 
 static void *builder_thread(void *p) {
     struct scheduler *s = p;
-    while (!s->stop) {
+    while (!stopped(s)) {
         build_pass(s);
         rest(s, POLL_MS);
     }
@@ -114,7 +117,7 @@ static void *builder_thread(void *p) {
 
 static void *keeper_thread(void *p) {
     struct scheduler *s = p;
-    while (!s->stop) {
+    while (!stopped(s)) {
         merge_pass(s);
         int64_t now = now_ms(s);
         if (now >= s->shards_at_ms) {
@@ -145,7 +148,7 @@ struct scheduler *scheduler_start(struct core *core) {
 void scheduler_stop(struct scheduler *s) {
     if (!s) return;
     pthread_mutex_lock(&s->lock);
-    s->stop = 1;
+    __atomic_store_n(&s->stop, 1, __ATOMIC_RELAXED);
     pthread_cond_broadcast(&s->work);
     pthread_mutex_unlock(&s->lock);
     pthread_join(s->builder, NULL);

@@ -107,11 +107,15 @@ static int chunk_merge(struct schema *schema, struct chunk *a, const struct dele
 
 /* A private copy with room for one more part. Its deletes are shared: mask() makes them private where they change. */
 static struct view *view_copy(const struct view *old, uint32_t room) {
-    struct view *v = xmalloc(sizeof *v);
-    *v = *old;
+    struct view *v = xcalloc(1, sizeof *v);
     v->refs = 1;
-    v->pin[0] = 0;
+    v->coll = old->coll;
     v->base = base_ref(old->base);
+    v->n_parts = old->n_parts;
+    v->n_base = old->n_base;
+    v->seq = old->seq;
+    v->time_ms = old->time_ms;
+    v->documents = old->documents;
     v->schema = old->schema ? schema_ref(old->schema) : NULL;
     v->parts = xcalloc(old->n_parts + room, sizeof *v->parts);
     for (uint32_t i = 0; i < old->n_parts; i++) {

@@ -1,0 +1,134 @@
+/* The life of a mount: start, the keeper, the signals that end it, the end. */
+#include "mount.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { DRAIN_MS = 30000, KEEPER_STEP_US = 500000, WAKE_STEP_US = 20000 };
+
+static void end_signals(sigset_t *set) {
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+}
+
+static void on_wake(int sig) {}
+
+static void block_signals(void) {
+    sigset_t set;
+    end_signals(&set);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGUSR1, &(struct sigaction){.sa_handler = on_wake}, NULL);
+}
+
+static bool has_ended(struct mount *m) {
+    pthread_mutex_lock(&m->handles_lock);
+    bool ended = m->ended;
+    pthread_mutex_unlock(&m->handles_lock);
+    return ended;
+}
+
+/* What has not been used lately is let go. */
+static void *keeper_main(void *arg) {
+    struct mount *m = arg;
+    while (!has_ended(m)) {
+        usleep(KEEPER_STEP_US);
+        query_retire(&m->fs);
+        places_tidy(&m->fs);
+    }
+    return NULL;
+}
+
+/* Detaches the mount point: nothing new can be opened. */
+static void detach(const char *mountpoint) {
+    if (!umount2(mountpoint, MNT_DETACH)) return;
+    pid_t pid = fork();
+    if (pid == 0) {
+        execlp("fusermount3", "fusermount3", "-u", "-z", "-q", "--", mountpoint, (char *)NULL);
+        _exit(127);
+    }
+    if (pid > 0) waitpid(pid, NULL, 0);
+}
+
+/* SIGTERM, SIGINT, SIGHUP: answers what is in flight, detaches, and ends the loop. */
+static void *signal_main(void *arg) {
+    struct mount *m = arg;
+    sigset_t set;
+    int sig;
+    end_signals(&set);
+    while (sigwait(&set, &sig)) {}
+    if (has_ended(m)) return NULL;
+    work_drain(&m->fs.work, DRAIN_MS);
+    detach(m->fs.options->mountpoint);
+    work_drain(&m->fs.work, DRAIN_MS);
+    while (!has_ended(m)) {
+        m->exit_loop(m);
+        pthread_kill(m->main_thread, SIGUSR1);
+        usleep(WAKE_STEP_US);
+    }
+    return NULL;
+}
+
+int mount_start(struct mount *m, struct engine *engine, const struct fs_options *options, struct err *err) {
+    struct fs *fs = &m->fs;
+    block_signals();
+    const unsigned threads[WORK_POOLS] = {[WORK_META] = 4, [WORK_QUERY] = 4, [WORK_WRITE] = 16};
+    fs->engine = engine;
+    fs->options = options;
+    fs->uid = getuid();
+    fs->gid = getgid();
+    fs->start_ms = clock_now_ms(&clock_system);
+    fs->retired_tail = &fs->retired;
+    struct buf dir = BUF_INIT;
+    buf_printf(&dir, "%s/files", engine_data_dir(engine));
+    buf_str(&dir);
+    fs->files_dir = (char *)buf_detach(&dir, NULL);
+    pthread_mutex_init(&fs->places_lock, NULL);
+    pthread_mutex_init(&fs->retired_lock, NULL);
+    pthread_mutex_init(&m->handles_lock, NULL);
+    inode_init(&fs->inodes);
+    error_log_init(&fs->errors);
+    struct node *root = inode_new(&root_ops, NULL, NULL, "", xstrdup(""));
+    root->mode = S_IFDIR | 0755;
+    inode_add(fs, root); /* the first id is the root's */
+    int e = work_start(&fs->work, threads);
+    return e ? err_sys(err, e, "cannot start threads") : 0;
+}
+
+int mount_watch(struct mount *m, struct err *err) {
+    m->main_thread = pthread_self();
+    int e = pthread_create(&m->signal_thread, NULL, signal_main, m);
+    m->has_signal = e == 0;
+    if (!e) e = pthread_create(&m->keeper_thread, NULL, keeper_main, m);
+    m->has_keeper = e == 0;
+    return e ? err_sys(err, e, "cannot start threads") : 0;
+}
+
+void mount_finish(struct mount *m) {
+    struct fs *fs = &m->fs;
+    pthread_mutex_lock(&m->handles_lock);
+    m->ended = true;
+    pthread_mutex_unlock(&m->handles_lock);
+    if (m->has_signal) {
+        pthread_kill(m->signal_thread, SIGTERM);
+        pthread_join(m->signal_thread, NULL);
+    }
+    if (m->has_keeper) pthread_join(m->keeper_thread, NULL);
+    work_drain(&fs->work, DRAIN_MS);
+    while (m->handles) { /* left open behind a detached mount point: what was sent is committed */
+        struct handle *h = m->handles;
+        handle_untrack(m, h);
+        handle_free(fs, h);
+    }
+    work_stop(&fs->work);
+    query_retire_release(fs);
+    inode_release(fs);
+    places_release(fs);
+    error_log_release(&fs->errors);
+    free(fs->files_dir);
+}
