@@ -23,7 +23,7 @@ VERSION := 0.1.0
 O      := build/$(B)
 PKGS   := fuse3 libcurl openssl jansson libzstd sqlite3 icu-uc icu-i18n zlib
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS))
-PKG_LIBS   := $(shell pkg-config --libs $(PKGS)) -lstemmer -lm -lpthread
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS)) -lmecab -lstemmer -lm -lpthread
 
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wno-unused-parameter
 ifndef NO_WERROR

@@ -37,8 +37,10 @@ static void print_json(const struct collection_info *c, const struct collection_
     struct buf b = BUF_INIT;
     buf_printf(&b, "{\"name\":\"%s\",\"id\":\"%s\",\"generation\":%" PRIu64, c->name, c->cid, c->generation);
     add_time(&b, "created", c->created_ms);
-    buf_printf(&b, ",\"documents\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"segments\":%" PRIu64 ",\"shards\":%u",
-               s->documents, s->bytes, s->segments, s->n_shards);
+    buf_printf(&b,
+               ",\"documents\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"segments\":%" PRIu64
+               ",\"shards\":%u,\"partitions\":%u",
+               s->documents, s->bytes, s->segments, s->n_shards, s->n_partitions);
     buf_printf(&b, ",\"seq_written\":%" PRIu64 ",\"seq_committed\":%" PRIu64, s->seq_written,
                s->seq_committed);
     buf_printf(&b, ",\"unbuilt_records\":%" PRIu64 ",\"unbuilt_bytes\":%" PRIu64 ",\"lag_ms\":%" PRId64,
@@ -48,6 +50,15 @@ static void print_json(const struct collection_info *c, const struct collection_
     add_time(&b, "data_time", s->data_time_ms);
     if (c->source_cid[0])
         buf_printf(&b, ",\"source\":{\"id\":\"%s\",\"version\":\"%s\"}", c->source_cid, c->source_version);
+    buf_adds(&b, ",\"indexing\":[");
+    for (uint32_t i = 0; i < s->n_indexing; i++) {
+        const struct indexing_status *x = &s->indexing[i];
+        buf_adds(&b, i ? ",{\"field\":" : "{\"field\":");
+        buf_add_json_string(&b, x->field, strlen(x->field));
+        buf_printf(&b, ",\"segments_left\":%" PRIu64 ",\"documents_left\":%" PRIu64 "}", x->segments_left,
+                   x->documents_left);
+    }
+    buf_addc(&b, ']');
     if (s->last_error[0]) {
         buf_adds(&b, ",\"last_error\":");
         buf_add_json_string(&b, s->last_error, strlen(s->last_error));
@@ -75,6 +86,9 @@ static void print_row(const struct collection_info *c, const struct collection_s
     if (s->unbuilt_records) snprintf(lag, sizeof lag, "%" PRIu64 " in the log", s->unbuilt_records);
     printf("%-24s %12" PRIu64 " %10s %9" PRIu64 " %7u %12" PRIu64 "  %s\n", c->name, s->documents, size,
            s->segments, s->n_shards, s->seq_written, lag);
+    for (uint32_t i = 0; i < s->n_indexing; i++)
+        printf("  indexing %s: %" PRIu64 " documents in %" PRIu64 " segments left\n", s->indexing[i].field,
+               s->indexing[i].documents_left, s->indexing[i].segments_left);
     if (s->last_error[0]) printf("  last error: %s\n", s->last_error);
 }
 

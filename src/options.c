@@ -41,7 +41,7 @@ static const struct command commands[] = {
     {"query", "[OPTION]... C[@SNAPSHOT] SPEC", "run a query, the same as reading C/query/SPEC in a mount",
      "SPEC is TEXT[?OPTION=VALUE[&OPTION=VALUE]...] with the options size, from, sort, fields, format "
      "(jsonl, json, ids), "
-     "consistent, near. Example: ldbfs query articles 'title:whale AND year:[1850 TO "
+     "consistent, near, fuse and more. Example: ldbfs query articles 'title:whale AND year:[1850 TO "
      "1860]?size=3&sort=year:desc'",
      2, 2, cmd_query},
     {"clone", "C[@SNAPSHOT] NEW", "make a writable copy that shares the data",
@@ -76,6 +76,10 @@ static const struct option_row rows[] = {
      "mount options: ro, allow_other, and those of fuse"},
     {0, "retention", "MS", NUMBER, AT(retention_ms), C_MOUNT, 0, INT64_MAX,
      "keep history this long, in milliseconds (default 30 days)"},
+    {0, "embedding-url", "URL", TEXT, AT(embedding_url), C_MOUNT | C_LOAD | C_QUERY, 0, 0,
+     "the embedding provider's API (default $LDBFS_EMBEDDING_URL, else OpenAI's)"},
+    {0, "embedding-key-file", "FILE", TEXT, AT(embedding_key_file), C_MOUNT | C_LOAD | C_QUERY, 0, 0,
+     "a file with the provider's key (default $LDBFS_EMBEDDING_KEY_FILE)"},
     {0, "json", NULL, FLAG, AT(json), C_STATUS, 0, 0, "JSON, one collection a line"},
     {0, "op", "OP", TEXT, AT(op), C_LOAD, 0, 0, "upsert (default), update or delete"},
     {0, "create", NULL, FLAG, AT(create), C_LOAD, 0, 0, "create the collection when it is missing"},
@@ -258,6 +262,19 @@ static int check_whole(int argc, char **argv, struct options *o, struct err *err
     return 0;
 }
 
+/* The daemon changes its working directory. */
+static int make_absolute(char **path, struct err *err) {
+    char cwd[PATH_MAX];
+    struct buf b = BUF_INIT;
+    if (!*path || **path == '/') return 0;
+    if (!getcwd(cwd, sizeof cwd)) return err_sys(err, errno, "cannot find the working directory");
+    buf_printf(&b, "%s/%s", cwd, *path);
+    free(*path);
+    *path = xstrdup(buf_str(&b));
+    buf_release(&b);
+    return 0;
+}
+
 /* The default data directory, and --data made absolute: the mount changes its working directory. */
 static int resolve_data_dir(struct options *o, struct err *err) {
     struct buf b = BUF_INIT;
@@ -298,6 +315,7 @@ int options_parse(int argc, char **argv, struct options *o, struct err *err) {
         if (o->help || o->version) return 0;
     }
     int r = check_whole(argc, argv, o, err);
+    if (!r) r = make_absolute(&o->embedding_key_file, err);
     return r ? r : resolve_data_dir(o, err);
 }
 
@@ -307,6 +325,8 @@ void options_release(struct options *o) {
     free(o->op);
     free(o->schema_file);
     free(o->snapshot);
+    free(o->embedding_url);
+    free(o->embedding_key_file);
 }
 
 /* ---- what commands share ---- */
@@ -333,6 +353,8 @@ void options_engine(const struct options *o, bool background, struct engine_opti
     if (o->build_age_ms) ret->build_age_ms = o->build_age_ms;
     if (o->retention_ms >= 0) ret->retention_ms = o->retention_ms;
     if (o->threads > 0) ret->threads = (unsigned)o->threads;
+    ret->embedding_url = o->embedding_url;
+    ret->embedding_key_file = o->embedding_key_file;
 }
 
 int options_open(const struct options *o, struct engine **ret, struct err *err) {

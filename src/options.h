@@ -38,6 +38,7 @@ struct options {
     int64_t build_age_ms; /* engine_options; 0 = default */
     int64_t retention_ms; /* engine_options; -1 = the project's */
     int64_t threads;      /* engine_options; 0 = number of cores */
+    char *embedding_url, *embedding_key_file; /* engine_options */
     int64_t repeat;       /* query: times, with timings on stderr */
 };
 

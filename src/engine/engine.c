@@ -52,11 +52,14 @@ static void set_fault(struct engine *e, const char *spec) {
         object_store_fault_set(e->fault, op, after, (enum fault_kind)kind);
 }
 
-/*   objects:  count -> [fault ->] directory      log: directory      metadata: SQLite      invoker: thread pool   */
+/*   objects:  count -> [fault ->] directory      log: directory      metadata: SQLite      invoker: thread pool
+ *   embedder: OpenAI-compatible HTTP, nothing until it is used */
 static int open_backends(struct engine *e, const struct engine_options *o, struct err *err) {
     struct core *core = &e->core;
+    struct embedder_openai_config embedding = {o->embedding_url, o->embedding_key_file};
     struct buf path = BUF_INIT;
     struct object_store *dir = NULL;
+    core->embedder = embedder_openai_new(&embedding);
     buf_printf(&path, "%s/objects", o->data_dir);
     int r = object_store_dir_open(buf_str(&path), core->clock, &dir, err);
     if (!r) {
@@ -85,6 +88,7 @@ int engine_open(const struct engine_options *o, struct engine **ret, struct err 
     core->clock = o->clock ? o->clock : &clock_system;
     core->rng = o->rng ? o->rng : &rng_system;
     core->build_bytes = o->build_bytes ? o->build_bytes : 32u << 20;
+    core->partition_bytes = o->partition_bytes ? o->partition_bytes : 1u << 20;
     core->build_age_ms = o->build_age_ms ? o->build_age_ms : 10000;
     core->retention_ms = o->retention_ms;
     pthread_mutex_init(&core->lock, NULL);
@@ -109,6 +113,7 @@ void engine_close(struct engine *e) {
     scheduler_stop(e->scheduler);
     core_release_colls(&e->core);
     if (e->core.invoker) invoker_close(e->core.invoker);
+    embedder_close(e->core.embedder);
     metadata_close(e->core.meta);
     if (e->core.logs) e->core.logs->ops->close(e->core.logs);
     object_store_close(e->core.objects);
@@ -343,21 +348,52 @@ static int for_each(struct engine *e, const char *cid, int (*run)(struct engine 
     return cid ? run(e, cid, arg, err) : engine_list(e, each_visit, &x, err);
 }
 
+static bool needs_backfill(const struct view *v) {
+    uint64_t documents;
+    for (uint32_t i = 0; i < v->schema->n_fields; i++)
+        if (backfill_left(v, &v->schema->fields[i], &documents)) return true;
+    return false;
+}
+
+enum { BACKFILL_WAIT_MS = 60000, BACKFILL_PAUSE_MS = 50 };
+
+/* Until every declared index is in every segment; what another process has under way is waited for. */
+static int backfill(struct coll *coll, struct err *err) {
+    for (int waited = 0;;) {
+        struct view *v;
+        bool did;
+        int r = view_live(coll, false, &v, err);
+        if (r) return r;
+        bool needed = needs_backfill(v);
+        view_unref(v);
+        if (!needed) return 0;
+        r = merger_run(coll, MERGE_BACKFILL, NULL, &did, err);
+        if (!r && did) continue;
+        if (r != -ERR_BUSY || waited >= BACKFILL_WAIT_MS) return r;
+        err_clear(err);
+        usleep(BACKFILL_PAUSE_MS * 1000);
+        waited += BACKFILL_PAUSE_MS;
+    }
+}
+
 static int build_one(struct engine *e, const char *cid, void *arg, struct err *err) {
     struct coll *coll;
     int r = engine_coll(e, cid, &coll, err);
-    return r ? r : builder_run(coll, UINT64_MAX, true, arg, err);
+    if (!r) r = builder_run(coll, UINT64_MAX, true, arg, err);
+    return r ? r : backfill(coll, err);
 }
 
 int engine_build(struct engine *e, const char *cid, uint64_t *ret_seq, struct err *err) {
     return for_each(e, cid, build_one, ret_seq, err);
 }
 
+enum { MERGE_ROUNDS = 4096 }; /* a partitioned collection merges partition by partition */
+
 static int merge_one(struct engine *e, const char *cid, void *arg, struct err *err) {
     struct coll *coll;
     bool did = true, *force = arg;
     int r = engine_coll(e, cid, &coll, err);
-    for (int i = 0; !r && did && i < 100; i++) r = merger_run(coll, *force, NULL, &did, err);
+    for (int i = 0; !r && did && i < MERGE_ROUNDS; i++) r = merger_run(coll, *force ? MERGE_ALL : MERGE_POLICY, NULL, &did, err);
     return r;
 }
 
@@ -402,7 +438,8 @@ void engine_counters(struct engine *e, struct engine_counters *ret) {
     object_store_counts(e->counter, &c);
     *ret = (struct engine_counters){c.puts, c.gets, c.heads, c.lists, c.deletes, c.maps, c.bytes_put, c.bytes_got,
                                     counter_get(&core->n_queries), counter_get(&core->n_records),
-                                    counter_get(&core->n_builds), counter_get(&core->n_merges), 0};
+                                    counter_get(&core->n_builds), counter_get(&core->n_merges), 0,
+                                    counter_get(&core->n_segments_searched)};
     pthread_mutex_lock(&core->lock);
     for (size_t i = 0; i < core->n_colls; i++) ret->fsyncs += log_fsyncs(core->colls[i]->log);
     pthread_mutex_unlock(&core->lock);

@@ -17,11 +17,13 @@ struct engine_options {
     const char *data_dir;
     bool background;         /* start builder, merger, cleaner and scheduler threads (the mount does) */
     uint64_t build_bytes;    /* build when the unbuilt log has this much; 0 = default 32 MB */
+    uint64_t partition_bytes; /* documents of a partition worth a segment of its own; 0 = default 1 MB */
     int64_t build_age_ms;    /* or its oldest record is this old; 0 = default 10,000; < 0 never */
     int64_t retention_ms;    /* < 0: the project's setting, default 30 days */
     unsigned threads;        /* executor pool; 0 = number of cores */
     struct clock *clock;     /* NULL = system */
     struct rng *rng;         /* NULL = system */
+    const char *embedding_url, *embedding_key_file; /* NULL: the environment's (docs/CONFIG.md) */
     const char *object_fault; /* tests: "op:after:kind", NULL normally */
 };
 void engine_options_init(struct engine_options *);
@@ -62,11 +64,18 @@ int engine_schema(struct engine *, const char *cid, struct schema **ret, struct 
 /* A new schema.json: adds indexes. */
 int engine_schema_extend(struct engine *, const char *cid, const char *json, size_t len, struct err *);
 
+/* A declared index that is not yet in every segment. */
+enum { INDEXING_SHOWN = 16 };
+struct indexing_status {
+    char field[256];         /* a longer path is cut */
+    uint64_t segments_left, documents_left;
+};
 struct collection_status {
     uint64_t documents;      /* live, log included */
     uint64_t bytes;          /* of objects in the current tree */
     uint64_t segments;
     uint32_t n_shards;
+    uint32_t n_partitions;   /* the default one included: 1 in a collection without */
     uint64_t seq_written, seq_committed;
     uint64_t unbuilt_records, unbuilt_bytes;
     int64_t lag_ms;          /* age of the oldest unbuilt record, 0 if none */
@@ -75,6 +84,8 @@ struct collection_status {
     int64_t data_time_ms;    /* newest acknowledgement */
     char last_error[256];
     int64_t last_error_ms;
+    uint32_t n_indexing;     /* added indexes that are being back-filled: the first ones */
+    struct indexing_status indexing[INDEXING_SHOWN];
 };
 int engine_status(struct engine *, const char *cid, struct collection_status *ret, struct err *);
 
@@ -145,7 +156,8 @@ int engine_clone(struct engine *, const char *cid, const char *version, const ch
 int engine_restore(struct engine *, const char *cid, const char *version, struct err *);
 
 /* ---- upkeep ---- */
-/* Builds everything acknowledged now; ret_seq: committed sequence afterwards. cid NULL: all collections. */
+/* Builds everything acknowledged now and back-fills added indexes; ret_seq: committed sequence afterwards. cid NULL: all
+ * collections. */
 int engine_build(struct engine *, const char *cid, uint64_t *ret_seq, struct err *);
 /* Merges what the tier policy asks for; force: everything into one segment. */
 int engine_merge(struct engine *, const char *cid, bool force, struct err *);
@@ -158,5 +170,6 @@ int engine_check(struct engine *, void (*report)(void *ctx, const char *text), v
 struct engine_counters {
     uint64_t puts, gets, heads, lists, deletes, maps, bytes_put, bytes_got; /* object store */
     uint64_t queries, records, builds, merges, fsyncs;
+    uint64_t segments_searched; /* by all queries: what a partition filter saves shows here */
 };
 void engine_counters(struct engine *, struct engine_counters *ret);

@@ -1,5 +1,6 @@
 /* The public API's part on collections: create, find, rename, drop, trash, status. */
 #include "engine_internal.h"
+#include "fn/builder.h"
 
 #include <stdio.h>
 
@@ -244,6 +245,19 @@ static int unbuilt(struct coll *coll, const struct view *v, struct collection_st
     return log_pending_bytes(coll->log, &cursor, &ret->unbuilt_bytes, err);
 }
 
+static void indexing(const struct view *v, struct collection_status *ret) {
+    for (uint32_t i = 0; i < v->schema->n_fields && ret->n_indexing < INDEXING_SHOWN; i++) {
+        const struct field *f = &v->schema->fields[i];
+        struct indexing_status *s = &ret->indexing[ret->n_indexing];
+        s->segments_left = backfill_left(v, f, &s->documents_left);
+        if (!s->segments_left) continue;
+        size_t len = MIN((size_t)f->path_len, sizeof s->field - 1);
+        while (len && len < f->path_len && ((unsigned char)f->path[len] & 0xc0) == 0x80) len--;
+        snprintf(s->field, sizeof s->field, "%.*s", (int)len, f->path);
+        ret->n_indexing++;
+    }
+}
+
 int engine_status(struct engine *e, const char *cid, struct collection_status *ret, struct err *err) {
     struct coll *coll;
     struct view *v;
@@ -256,11 +270,13 @@ int engine_status(struct engine *e, const char *cid, struct collection_status *r
     ret->bytes = t->bytes;
     ret->segments = t->n_leaves;
     ret->n_shards = __atomic_load_n(&coll->n_shards, __ATOMIC_RELAXED);
+    ret->n_partitions = v->schema->n_partitions + 1;
     ret->seq_written = v->seq;
     ret->seq_committed = t->committed_seq;
     snprintf(ret->root_version, sizeof ret->root_version, "%s", t->version);
     ret->root_time_ms = t->commit_ms;
     ret->data_time_ms = v->time_ms;
+    indexing(v, ret);
     r = unbuilt(coll, v, ret, err);
     pthread_mutex_lock(&coll->lock);
     snprintf(ret->last_error, sizeof ret->last_error, "%s", coll->last_error);

@@ -25,7 +25,7 @@ static const struct {
     [ERR_QUOTA] = {EDQUOT, "EDQUOT", "remove data or raise the quota"},
     [ERR_RATE] = {EBUSY, "EBUSY", "try again more slowly"},
     [ERR_BUSY] = {EBUSY, "EBUSY", "try again"},
-    [ERR_UNREACHABLE] = {EHOSTUNREACH, "EHOSTUNREACH", "the store cannot be reached"},
+    [ERR_UNREACHABLE] = {EHOSTUNREACH, "EHOSTUNREACH", "it cannot be reached now: try again later"},
     [ERR_TIMEOUT] = {ETIMEDOUT, "ETIMEDOUT", "ask for less, or raise timeout="},
     [ERR_CONFLICT] = {ECANCELED, "ECANCELED", "somebody else changed it at the same time: try again"},
     [ERR_NO_SPACE] = {ENOSPC, "ENOSPC", "the disk of the data directory is full"},

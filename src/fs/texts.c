@@ -134,8 +134,10 @@ int text_collection_status(struct call *c, struct place *p, struct buf *b, int64
     buf_adds(b, "{\n");
     json_member(b, "name", p->name);
     json_member(b, "id", p->cid);
-    buf_printf(b, "  \"documents\": %llu,\n  \"bytes\": %llu,\n  \"segments\": %llu,\n  \"shards\": %u,\n",
-               (unsigned long long)s.documents, (unsigned long long)s.bytes, (unsigned long long)s.segments, s.n_shards);
+    buf_printf(b, "  \"documents\": %llu,\n  \"bytes\": %llu,\n  \"segments\": %llu,\n  \"shards\": %u,\n"
+                  "  \"partitions\": %u,\n",
+               (unsigned long long)s.documents, (unsigned long long)s.bytes, (unsigned long long)s.segments, s.n_shards,
+               s.n_partitions);
     buf_printf(b, "  \"seq_written\": %llu,\n  \"seq_committed\": %llu,\n  \"unbuilt_records\": %llu,\n",
                (unsigned long long)s.seq_written, (unsigned long long)s.seq_committed,
                (unsigned long long)s.unbuilt_records);
@@ -144,6 +146,14 @@ int text_collection_status(struct call *c, struct place *p, struct buf *b, int64
     json_member(b, "root_version", s.root_version);
     json_time(b, "root_time", s.root_time_ms);
     json_time(b, "data_time", s.data_time_ms);
+    buf_adds(b, "  \"indexing\": [");
+    for (uint32_t i = 0; i < s.n_indexing; i++) {
+        buf_adds(b, i ? ",\n    {\"field\": " : "\n    {\"field\": ");
+        buf_add_json_string(b, s.indexing[i].field, strlen(s.indexing[i].field));
+        buf_printf(b, ", \"segments_left\": %llu, \"documents_left\": %llu}",
+                   (unsigned long long)s.indexing[i].segments_left, (unsigned long long)s.indexing[i].documents_left);
+    }
+    buf_adds(b, s.n_indexing ? "\n  ],\n" : "],\n");
     if (s.last_error[0]) json_time(b, "last_error_time", s.last_error_ms);
     buf_adds(b, "  \"last_error\": ");
     if (s.last_error[0]) buf_add_json_string(b, s.last_error, strlen(s.last_error));

@@ -14,7 +14,8 @@ enum {
     MAX_PARTS = 64,
     N_WORDS = 25,
     N_TAGS = 12,
-    MAX_SLOTS = 64
+    MAX_SLOTS = 64,
+    N_FEATURES = 20,
 };
 
 static uint64_t rng_state = 88172645463325252ull;
@@ -40,6 +41,7 @@ struct doc {
     int64_t nums[MAX_VALUES];
     bool has_vector;
     float vector[DIMENSIONS];
+    float weights[N_FEATURES]; /* 0: not there */
 };
 struct corpus {
     struct doc *docs; /* by id */
@@ -62,6 +64,11 @@ static int compare_docs(const void *a, const void *b) {
     return strcmp(((const struct doc *)a)->id, ((const struct doc *)b)->id);
 }
 
+static float random_weight(void) {
+    if (rnd(30) == 0) return rnd(2) ? 64 : 1e-40f;
+    return (float)rnd(1000000) / 1000000.0f * (rnd(4) ? 3 : 63);
+}
+
 static void random_doc(struct doc *d, uint32_t number) {
     *d = (struct doc){0};
     snprintf(d->id, sizeof d->id, "%c%u", 'a' + (int)rnd(5), number * 7919 % 100003);
@@ -78,6 +85,7 @@ static void random_doc(struct doc *d, uint32_t number) {
     qsort(d->nums, d->n_nums, sizeof *d->nums, compare_i64);
     d->has_vector = rnd(4) != 0;
     for (uint32_t i = 0; i < DIMENSIONS; i++) d->vector[i] = (float)rnd(200) / 64.0f - 1.5f;
+    for (uint32_t i = rnd(5) ? rnd(8) : 0; i; i--) d->weights[rnd_skewed(N_FEATURES)] = random_weight();
 }
 
 static void doc_json(const struct doc *d, struct buf *out) {
@@ -105,7 +113,10 @@ static void doc_json(const struct doc *d, struct buf *out) {
             buf_printf(out, "%s%.9g", i ? "," : "", (double)d->vector[i]);
         buf_adds(out, "]");
     }
-    buf_adds(out, "}");
+    buf_adds(out, ",\"sparse\":{");
+    for (uint32_t i = 0, any = 0; i < N_FEATURES; i++)
+        if (d->weights[i] > 0) buf_printf(out, "%s\"f%u\":%.9g", any++ ? "," : "", i, (double)d->weights[i]);
+    buf_adds(out, "}}");
 }
 
 static struct corpus corpus_new(uint32_t n) {
@@ -196,7 +207,7 @@ static bool layout_merge(struct layout *ret, const struct layout *from) {
     size_t len;
     *ret = (struct layout){0};
     for (uint32_t i = 0; i < from->n; i++)
-        inputs[i] = (struct merge_input){from->segments[i], from->deletes[i]};
+        inputs[i] = (struct merge_input){from->segments[i], from->deletes[i], NULL};
     blob_writer_init(&out, -1, BLOB_KIND_SEGMENT);
     int r = segment_merge(test_schema, inputs, from->n, &out, NULL, &summary, &size, &checksum, NULL, &err);
     uint8_t *bytes = buf_detach(&out.mem, &len);
@@ -300,13 +311,30 @@ static struct query_node *phrase_node(struct query *q, const uint32_t *words, ui
     node->slop = slop;
     return node;
 }
+/* Features in byte order of their names, as the compiler gives them: f0, f1, f10, f11, ..., f2, ... */
+static struct query_node *sparse_node(struct query *q) {
+    struct query_node *node = node_new(q, QUERY_SPARSE, "sparse", FIELD_SPARSE_VECTOR);
+    float *weights = arena_alloc(&q->arena, N_FEATURES * sizeof *weights);
+    node->terms = arena_zalloc(&q->arena, N_FEATURES * sizeof *node->terms);
+    node->token_weights = weights;
+    for (uint32_t i = 0; i < N_FEATURES; i++) {
+        uint32_t feature = i < 2 ? i : i < 12 ? i + 8 : i - 10;
+        char name[16];
+        if (rnd(4)) continue;
+        snprintf(name, sizeof name, "f%u", feature);
+        node->terms[node->n_terms].text = arena_strndup(&q->arena, name, strlen(name));
+        node->terms[node->n_terms].len = (uint32_t)strlen(name);
+        weights[node->n_terms++] = (float)(1 + rnd(5000)) / 100.0f;
+    }
+    return node;
+}
 static struct query_node *random_leaf(struct query *q, bool knn) {
     static const char *const patterns[] = {"aw*", "*w1*", "?w2", "bw1?", "cw\\8", "*", "zz*"};
     static const char *const prefixes[] = {"a", "aw1", "b", "cw2", "", "z", "p-", "q-0", "r"};
     uint32_t words[3] = {rnd_skewed(N_WORDS), rnd_skewed(N_WORDS), rnd_skewed(N_WORDS)};
     struct query_node *node;
     char text[16];
-    switch (rnd(knn ? 14 : 13)) {
+    switch (rnd(knn ? 15 : 14)) {
     case 0:
     case 1:
     case 2:
@@ -354,6 +382,9 @@ static struct query_node *random_leaf(struct query *q, bool knn) {
             node->terms[i].len = (uint32_t)strlen(node->terms[i].text);
         }
         return node;
+    case 13:
+        if (rnd(5)) return sparse_node(q);
+        return node_new(q, QUERY_EXISTS, "sparse", FIELD_SPARSE_VECTOR);
     default:
         node = node_new(q, QUERY_KNN, "vec", FIELD_VECTOR);
         node->similarity = SIMILARITY_EUCLIDEAN;
@@ -562,6 +593,29 @@ static bool model_bool(const struct query_node *node, const struct doc *d, float
     *score = (float)sum;
     return should >= need;
 }
+/* What the index keeps of a weight: 9 significant bits, cut off; nothing below the smallest normal float. */
+static double model_weight(float w) {
+    int exponent;
+    if (w < 1.17549435e-38f) return 0;
+    double part = frexp((double)w, &exponent);
+    return ldexp(floor(part * 512) / 512, exponent);
+}
+static bool model_sparse(const struct query_node *node, const struct doc *d, float *score) {
+    double sum = 0;
+    bool match = false;
+    for (uint32_t i = 0; i < node->n_terms; i++) {
+        double w = model_weight(d->weights[atoi(node->terms[i].text + 1)]);
+        match |= w > 0;
+        sum += (double)node->token_weights[i] * w;
+    }
+    *score = (float)sum;
+    return match;
+}
+static bool model_sparse_exists(const struct doc *d) {
+    bool any = false;
+    for (uint32_t i = 0; i < N_FEATURES; i++) any |= model_weight(d->weights[i]) > 0;
+    return any;
+}
 static bool model_eval(const struct query_node *node, const struct doc *d, float boost, float *score) {
     bool match = false;
     float freq = 0;
@@ -586,7 +640,12 @@ static bool model_eval(const struct query_node *node, const struct doc *d, float
     case QUERY_RANGE:
         for (uint32_t i = 0; i < d->n_nums; i++) match |= d->nums[i] >= node->lo && d->nums[i] <= node->hi;
         return match;
+    case QUERY_SPARSE:
+        match = model_sparse(node, d, &freq);
+        *score = boost * freq;
+        return match;
     case QUERY_EXISTS:
+        if (node->type == FIELD_SPARSE_VECTOR) return model_sparse_exists(d);
         return node->type == FIELD_TEXT ? d->n_tokens > 0 : d->n_nums > 0;
     case QUERY_PREFIX:
     case QUERY_WILDCARD:

@@ -95,7 +95,9 @@ TEST(english) {
 }
 
 TEST(kinds_that_are_missing) {
-    CHECK(!analyzer_new(ANALYZER_JAPANESE) && !analyzer_new(ANALYZER_KOREAN));
+    struct err err = ERR_INIT;
+    CHECK(!analyzer_new(ANALYZER_COUNT) && analyzer_check(ANALYZER_COUNT, &err) == -ERR_UNSUPPORTED);
+    CHECK(!analyzer_fingerprint(ANALYZER_COUNT));
     analyzer_free(NULL);
 }
 

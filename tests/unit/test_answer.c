@@ -149,3 +149,49 @@ TEST(vectors_are_left_out) {
     schema_unref(schema);
     schema = NULL;
 }
+
+/* Several documents as rows. */
+static const char *rows(const char *const *docs, uint32_t n, const char *spec) {
+    struct answer *a = answer_of(docs, n);
+    const char *out = formatted(a, spec);
+    answer_free(a);
+    return out;
+}
+#define ROWS(docs, spec, expected)                                                                           \
+    do {                                                                                                     \
+        const char *got = rows(docs, ARRAY_SIZE(docs), spec);                                                \
+        if (strcmp(got, expected)) fprintf(stderr, "%s\n%s\nexpected\n%s\n", spec, got, expected);           \
+        CHECK(!strcmp(got, expected));                                                                       \
+    } while (0)
+
+TEST(rows_and_columns) {
+    static const char *const docs[] = {
+        "{\"id\":\"7\",\"a\": \"x,\\\"y\\\"\",\"n\":1e2}",
+        "{ \"b\" : {\"c\" : [ 1,\n{\"d\":\"\\u00e9\"}]},\"id\":\"7\",\"a\":null,\"n\":-3}",
+        "{\"id\":\"7\",\"b\":[{\"c\":\" \"},5,{\"c\":[2]},{}],\"a\":\"\\t\\n\\\\\"}"};
+    static const char *const none[] = {"{}"};
+    ROWS(docs, "x?format=csv",
+         "id,a,n,b\n7,\"x,\"\"y\"\"\",1e2,\n7,,-3,\"{\"\"c\"\":[1,{\"\"d\"\":\"\"\\u00e9\"\"}]}\"\n"
+         "7,\"\t\n\\\",,\"[{\"\"c\"\":\"\" \"\"},5,{\"\"c\"\":[2]},{}]\"\n");
+    ROWS(docs, "x?format=tsv&fields=a,b.c",
+         "a\tb.c\nx,\"y\"\t\n\t[1,{\"d\":\"\\\\u00e9\"}]\n\\t\\n\\\\\t[\" \",[2]]\n");
+    ROWS(docs, "x?format=table&fields=n,a", "  n  a\n---  -----\n1e2  x,\"y\"\n -3\n       \\\n");
+    ROWS(docs, "x?format=csv&fields=-a,-b,-n", "id\n7\n7\n7\n");
+    ROWS(none, "x?format=csv", "id\n\n");
+    ROWS(docs, "x?format=count", "77\n");
+}
+
+TEST(table_widths) {
+    static const char *const docs[] = {
+        "{\"id\":\"7\",\"a\":\"\xe6\xbc\xa2\xe5\xad\x97\"}",                   /* two wide characters */
+        "{\"id\":\"7\",\"a\":\"e\xcc\x81!\"}",                                 /* a combining accent */
+        "{\"id\":\"7\",\"a\":\"1234567890123456789012345678901234567890\"}",   /* just fits */
+        "{\"id\":\"7\",\"a\":\"12345678901234567890123456789012345678901\"}"}; /* one too many */
+    ROWS(docs, "x?format=table&fields=a,id",
+         "a                                         id\n"
+         "----------------------------------------  --\n"
+         "\xe6\xbc\xa2\xe5\xad\x97                                      7\n"
+         "e\xcc\x81!                                        7\n"
+         "1234567890123456789012345678901234567890  7\n"
+         "123456789012345678901234567890123456789\xe2\x80\xa6  7\n");
+}

@@ -44,13 +44,14 @@ static bool reopen(void) {
     engine_close(e);
     engine_options_init(&o);
     o.data_dir = dir;
+    o.partition_bytes = 500;
     e = NULL;
     return !engine_open(&o, &e, &err);
 }
 
 static void doc_text(int id, int value, char out[200]) {
-    snprintf(out, 200, "{\"id\":\"k%03d\",\"n\":%d,\"w\":\"word%d common%s text\",\"tag\":\"t%d\"}", id, value, value % 7,
-             value % 3 ? " rare" : "", value % 5);
+    snprintf(out, 200, "{\"id\":\"k%03d\",\"n\":%d,\"w\":\"word%d common%s text\",\"tag\":\"t%d\",\"s\":{\"a%d\":%d.25,\"b\":1}}", id,
+             value, value % 7, value % 3 ? " rare" : "", value % 5, value % 4, value % 60);
 }
 
 static void on_verdict(void *ctx, const struct ingest_verdict *v) {
@@ -116,7 +117,14 @@ static bool view_matches(struct view *v, const struct state *s) {
 }
 
 static const char *const specs[] = {"w:word3 w:rare?size=50", "common AND rare", "n:[100 TO 500]?sort=n:desc&size=30",
-                                    "tag:t2 word1?size=100", "\"common rare\" -word2", "*:*?sort=tag,n:desc&size=60"};
+                                    "tag:t2 word1?size=100", "\"common rare\" -word2", "*:*?sort=tag,n:desc&size=60",
+                                    "{\"sparseVector\":{\"field\":\"s\",\"queryVector\":{\"a1\":2,\"a3\":0.5,\"b\":9}}}"};
+
+/* Every collection has a sparse field; every other one is divided by its tag. */
+static const char *const schemas[] = {
+    "{\"dynamic\":true,\"indexConfigs\":{\"s\":{\"type\":\"sparseVector\"}}}",
+    "{\"dynamic\":true,\"indexConfigs\":{\"s\":{\"type\":\"sparseVector\"}},"
+    "\"partitionConfig\":{\"fieldName\":\"tag\",\"dataType\":\"keyword\",\"numPartitions\":3}}"};
 
 static bool answers(struct view *v, struct buf *out) {
     for (size_t i = 0; i < ARRAY_SIZE(specs); i++) {
@@ -250,7 +258,7 @@ static bool step(void) {
     char name[32];
     if (!c->used) {
         snprintf(name, sizeof name, "c%d", names++);
-        if (engine_create(e, name, NULL, &info, &err)) return false;
+        if (engine_create(e, name, schemas[names % 2], &info, &err)) return false;
         memset(c, 0, sizeof *c);
         c->used = true;
         memcpy(c->cid, info.cid, sizeof c->cid);

@@ -1,6 +1,7 @@
 /* Merging: the result is the segment that a writer makes from the live documents; maps; duplicates; added
  * indexes. */
 #include "util/clock.h"
+#include "index/analyzer_internal.h"
 #include "segment_model.h"
 
 enum { MAX_INPUTS = 6 };
@@ -76,7 +77,8 @@ static int merge(const struct fixture *x, struct schema *schema, struct segment 
     struct blob_writer out;
     uint64_t size;
     uint32_t checksum;
-    for (size_t i = 0; i < x->n; i++) inputs[i] = (struct merge_input){x->in[i].segment, x->in[i].deletes};
+    for (size_t i = 0; i < x->n; i++)
+        inputs[i] = (struct merge_input){x->in[i].segment, x->in[i].deletes, NULL};
     blob_writer_init(&out, -1, BLOB_KIND_SEGMENT);
     int r = segment_merge(schema, inputs, x->n, &out, NULL, sum, &size, &checksum, maps, err);
     if (!r) r = model_open_memory(&out, ret, err);
@@ -127,6 +129,27 @@ TEST(two_with_deletes) {
     CHECK_OK(fixture_add(&x, 200, 6, 20, &err));
     CHECK_OK(fixture_add(&x, 150, 6, 0, &err));
     check_merge(&x);
+    fixture_release(&x);
+}
+
+/* Indexes of another version of the analyzers are made again; without the analyzers they stay what they were.
+ */
+TEST(changed_analyzers) {
+    struct err err = ERR_INIT;
+    struct fixture x = {.schema = parse_schema(model_schema)};
+    struct segment *merged;
+    uint32_t *maps[MAX_INPUTS];
+    struct segment_summary sum;
+    model_seed(37);
+    for (unsigned a = 0; a < ANALYZER_COUNT; a++) analyzer_fake_fingerprint(a, 77);
+    CHECK_OK(fixture_add(&x, 120, 6, 10, &err));
+    for (unsigned a = 0; a < ANALYZER_COUNT; a++) analyzer_fake_fingerprint(a, 0);
+    CHECK_OK(fixture_add(&x, 90, 6, 0, &err));
+    check_merge(&x);
+    CHECK_OK(merge(&x, x.schema, &merged, &sum, maps, &err));
+    for (uint32_t i = 0; i < merged->n_fields; i++) CHECK(segment_field_current(&merged->fields[i]));
+    for (size_t i = 0; i < x.n; i++) free(maps[i]);
+    segment_unref(merged);
     fixture_release(&x);
 }
 
@@ -200,7 +223,7 @@ TEST(canceled) {
     uint32_t checksum;
     volatile int cancel = 1;
     CHECK_OK(fixture_add(&x, 20, 5, 0, &err));
-    struct merge_input input = {x.in[0].segment, NULL};
+    struct merge_input input = {x.in[0].segment, NULL, NULL};
     blob_writer_init(&out, -1, BLOB_KIND_SEGMENT);
     CHECK(segment_merge(x.schema, &input, 1, &out, &cancel, NULL, &size, &checksum, NULL, &err) ==
           -ERR_CANCELED);

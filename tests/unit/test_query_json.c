@@ -61,7 +61,8 @@ TEST(bool_queries) {
     GIVES("{\"bool\":[]}", "0: query.bool: expected a non-empty array");
     GIVES("{\"bool\":{}}", "0: query.bool: expected a non-empty array");
     GIVES("{\"bool\":[5]}", "0: query.bool[0]: expected a query object");
-    GIVES("{\"bool\":[{\"occur\":\"must\"}]}", "0: query.bool[0]: expected queryString, knn or bool");
+    GIVES("{\"bool\":[{\"occur\":\"must\"}]}",
+          "0: query.bool[0]: expected queryString, knn, sparseVector, bool");
     GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"},\"occur\":\"maybe\"}]}",
           "0: query.bool[0]: expected must, should");
     GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"},\"boost\":0}]}",
@@ -72,18 +73,102 @@ TEST(bool_queries) {
           "}]}",
           "1: query.bool[1].bool[0].queryString: field \"n\" is long");
     GIVES("{\"bool\":[{\"queryString\":{\"query\":\"n:1\"}},{\"rrf\":[]}]}",
-          "0: query.bool[1].rrf: is not supported yet");
+          "0: query.bool[1].rrf: rrf, mm and l2 can only stand at the top");
+}
+
+#define TEXT(q)           "{\"queryString\":{\"query\":\"" q "\"}}"
+#define WEIGHED(q, boost) "{\"queryString\":{\"query\":\"" q "\"},\"boost\":" boost "}"
+#define NEAREST           "{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":3}}"
+#define FUSED(how, a, b)  "{\"" how "\":[" a "," b "]}"
+TEST(hybrids) {
+    GIVES(FUSED("rrf", TEXT("body:a body:b"), NEAREST), "rrf(body:a body:b, v:knn(k=3))");
+    GIVES(FUSED("rrf", WEIGHED("body:a", "7"), TEXT("tag:x")), "rrf(body:a, tag:x)");
+    GIVES(FUSED("mm", TEXT("body:a"), NEAREST), "mm(body:a*0.5, v:knn(k=3)*0.5)");
+    GIVES(FUSED("mm", WEIGHED("body:a", "0.7"), WEIGHED("tag:x", "0.3")), "mm(body:a*0.7, tag:x*0.3)");
+    GIVES(FUSED("l2", WEIGHED("body:a", "1"), WEIGHED("tag:x", "0")), "l2(body:a*1, tag:x*0)");
+    GIVES(FUSED("l2", TEXT("title:the"), TEXT("tag:x")), "l2(<nothing>*0.5, tag:x*0.5)");
+    GIVES(FUSED("rrf", "{\"bool\":[" WEIGHED("body:a", "2") "]}", TEXT("tag:x~1")), "rrf(body:a^2, tag:x~1)");
+    GIVES("{\"mm\":[]}", "0: query.mm: expected an array of two");
+    GIVES("{\"l2\":[" TEXT("a") "]}", "0: query.l2: expected an array of two");
+    GIVES("{\"rrf\":{}}", "0: query.rrf: expected an array of two");
+    GIVES("{\"rrf\":[" TEXT("a") "," TEXT("b") "," TEXT("c") "]}", "0: query.rrf: expected an array of two");
+    GIVES(FUSED("rrf", "5", TEXT("a")), "0: query.rrf[0]: expected a query object");
+    GIVES(FUSED("rrf", TEXT("a"), "{\"occur\":\"must\",\"knn\":{}}"), "0: query.rrf[1]: \"occur\" has");
+    GIVES(FUSED("mm", WEIGHED("body:a", "0.7"), TEXT("tag:x")), "0: query.mm: expected boosts that sum to 1");
+    GIVES(FUSED("mm", WEIGHED("body:a", "1.5"), WEIGHED("tag:x", "-0.5")),
+          "0: query.mm[0]: expected a number from 0");
+    GIVES(FUSED("l2", TEXT("body:a"), WEIGHED("tag:x", "\"1\"")), "0: query.l2[1]: expected a number from 0");
+    GIVES(FUSED("rrf", TEXT("body:a"), WEIGHED("tag:x", "\"1\"")),
+          "0: query.rrf[1]: expected a number above 0");
+    GIVES(FUSED("rrf", FUSED("mm", TEXT("a"), TEXT("b")), TEXT("c")),
+          "0: query.rrf[0].mm: rrf, mm and l2 can only");
+    GIVES(FUSED("rrf", TEXT("tag:a"), TEXT("n:x")), "1: query.rrf[1].queryString: field \"n\" is long");
+    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":3,\"filter\":" FUSED("l2", TEXT("a"),
+                                                                                      TEXT("b")) "}}",
+          "0: query.knn.filter.l2: rrf, mm and l2 can only");
+}
+
+/* What selects documents for a delete. */
+TEST(filters_only) {
+    struct query_request q;
+    if (!schema) schema = test_schema(schema_json);
+    query_request_init(&q);
+    q.only_filter = true;
+    q.json = (char *)TEXT("tag:x~1 AND /a+/");
+    CHECK(!strcmp(compiled(&q, schema), "+tag:x~1 +(body:/a+/ title:/a+/)"));
+    q.json = (char *)NEAREST;
+    CHECK(matches(compiled(&q, schema), "0: query.knn: a kNN search cannot select"));
+    q.json = (char *)"{\"bool\":[" NEAREST "]}";
+    CHECK(matches(compiled(&q, schema), "0: query.bool[0].knn: a kNN search cannot select"));
+    q.json = (char *)FUSED("rrf", TEXT("a"), TEXT("b"));
+    CHECK(matches(compiled(&q, schema), "0: query.rrf: a hybrid search cannot select"));
+}
+
+TEST(near_fused) {
+    static const float v[] = {1, 2};
+    struct query_request q;
+    struct buf out = BUF_INIT;
+    if (!schema) schema = test_schema(schema_json);
+    static const struct {
+        const char *spec, *expected;
+    } rows[] = {
+        {"body:a?near=7&field=v&fuse=rrf", "rrf(body:a, v:knn(k=100))"},
+        {"body:a body:b?near=7&field=v&fuse=mm&size=200&from=5", "mm(body:a body:b*0.5, v:knn(k=205)*0.5)"},
+        {"body:a?fuse=l2&near=7&field=v&sort=_score", "l2(body:a*0.5, v:knn(k=100)*0.5)"},
+        {"body:a?near=7&field=v", "v:knn(k=10,filter=body:a)"},
+        {"?near=7&field=v&fuse=rrf", "error: fuse: expected a text"},
+        {"body:a?fuse=rrf", "error: fuse: expected a text"},
+        {"body:a?near=7&field=v&fuse=rrf&sort=n", "error: sort: the hits of rrf"},
+        {"body:a?near=7&field=v&fuse=rrf&facet=tag", "rrf(body:a, v:knn(k=100))"},
+        {"body:a?near=7&field=v&fuse=sum", "error: option \"fuse\": expected rrf, mm or l2"},
+    };
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct query *query = NULL;
+        buf_clear(&out);
+        err_clear(&err);
+        int r = query_request_parse_spec(rows[i].spec, strlen(rows[i].spec), &q, &err);
+        bool parsed = !r;
+        if (parsed) r = query_compile(&q, schema, v, 2, &query, &err);
+        if (r)
+            buf_printf(&out, "error: %s", err.text);
+        else
+            query_print(query->root, &out);
+        bool ok = !strncmp(buf_str(&out), rows[i].expected, strlen(rows[i].expected));
+        if (!ok) fprintf(stderr, "%s: %s\n", rows[i].spec, buf_str(&out));
+        CHECK(ok);
+        query_free(query);
+        if (parsed) query_request_release(&q);
+    }
+    buf_release(&out);
 }
 
 TEST(other_objects) {
     GIVES("[]", "0: query: expected a query object");
-    GIVES("{}", "0: query: expected queryString, knn or bool");
+    GIVES("{}", "0: query: expected queryString, knn, sparseVector, bool");
     GIVES("{\"match\":{}}", "0: query: unknown query \"match\"");
     GIVES("{\"queryString\":{\"query\":\"a\"},\"boost\":2}", "0: query: unknown query \"boost\"");
     GIVES("{\"queryString\":{\"query\":\"a\"},\"knn\":{}}", "0: query: expected one query");
-    GIVES("{\"sparseVector\":{}}", "0: query.sparseVector: is not supported yet");
-    GIVES("{\"mm\":[]}", "0: query.mm: is not supported yet");
-    GIVES("{\"l2\":[]}", "0: query.l2: is not supported yet");
+    GIVES("{\"sparseVector\":{}}", "0: query.sparseVector: expected a string \"field\"");
     GIVES("{", "1: the query is not valid JSON");
 }
 
@@ -124,7 +209,8 @@ TEST(knn) {
           "0: query.knn: expected the name of a vector field");
     GIVES("{\"knn\":{\"field\":\"nope\",\"queryVector\":[1,2],\"k\":1}}",
           "0: query.knn: no index on field \"nope\"");
-    GIVES("{\"knn\":{\"field\":\"v\",\"queryText\":\"x\",\"k\":1}}", "0: query.knn: queryText");
+    GIVES("{\"knn\":{\"field\":\"v\",\"queryText\":\"x\",\"k\":1}}",
+          "0: query.knn: field \"v\" has no managed embedding");
 }
 
 TEST(nesting) {

@@ -20,9 +20,14 @@ static const char *show(int r, struct query_request *q) {
     if (!q->consistent) buf_adds(&b, "eventual|");
     if (q->include_vectors) buf_adds(&b, "vectors|");
     if (q->format != FORMAT_JSONL) buf_printf(&b, "format=%d|", (int)q->format);
+    if (q->partitions) buf_printf(&b, "partitions=%s|", q->partitions);
+    if (q->partition_field) buf_printf(&b, "partition_field=%s|", q->partition_field);
     if (q->near_id) buf_printf(&b, "near=%s|", q->near_id);
     if (q->near_field) buf_printf(&b, "near_field=%s|", q->near_field);
     if (q->timeout_ms != 30000) buf_printf(&b, "timeout=%u|", q->timeout_ms);
+    if (q->facets) buf_printf(&b, "facets=%s|", q->facets);
+    if (q->facet_size != 10) buf_printf(&b, "facet_size=%u|", q->facet_size);
+    if (q->explain) buf_adds(&b, "explain|");
     query_request_release(q);
     return buf_str(&b);
 }
@@ -50,6 +55,8 @@ static const char *body(const char *text) {
     } while (0)
 
 TEST(spec_options) {
+    GIVES(spec, "a?partition=x,y\\,z&size=5", "text=a|size=5|partitions=x,y\\,z|");
+    GIVES(spec, "a?partition=", "13: option \"partition\": expected values");
     GIVES(spec, "whale ship", "text=whale ship|");
     GIVES(spec, "*:*?size=3", "text=*:*|size=3|");
     GIVES(spec, "title:whale AND year:[1850 TO 1860]?size=20&sort=year:desc&fields=title,year",
@@ -66,6 +73,33 @@ TEST(spec_options) {
     GIVES(spec, "a?fields=x\\,y,\\-z,h\\.s", "text=a|include=x\\,y,-z,h\\.s|");
     GIVES(spec, "a?size=0", "text=a|size=0|");
     GIVES(spec, "a?size=10000", "text=a|size=10000|");
+}
+
+TEST(api_names) {
+    GIVES(body, "{\"query\":\"a\",\"fields\":{\"includes\":[\"x\"],\"excludes\":[\"y.z\"]}}",
+          "text=a|include=x|exclude=y.z|");
+    GIVES(body, "{\"query\":\"a\",\"fields\":{\"include\":[\"x\"],\"includes\":[\"y\"]}}",
+          "0: fields.includes: the same list is given");
+    GIVES(body, "{\"query\":\"a\",\"size\":null,\"sort\":null,\"fields\":null,\"consistentRead\":null}",
+          "text=a|");
+}
+
+TEST(facets_and_explain) {
+    GIVES(spec, "a?facet=x,y\\,z&facets=3&size=0", "text=a|size=0|facets=x,y\\,z|facet_size=3|");
+    GIVES(spec, "a?explain=true&format=json", "text=a|format=1|explain|");
+    GIVES(spec, "a?facet=", "9: option \"facet\": expected fields");
+    GIVES(spec, "a?facets=0", "10: option \"facets\": expected a number from 1 to 10000");
+    GIVES(spec, "a?facets=10001", "10: option \"facets\"");
+    GIVES(spec, "a?explain=yes", "11: option \"explain\"");
+    GIVES(spec, "a?facet=x&format=ids", "0: facet: expected the format jsonl or json");
+    GIVES(spec, "a?format=csv&explain=true", "0: explain: expected the format");
+    GIVES(spec, "a?format=csv&explain=false", "text=a|format=4|");
+    GIVES(body, "{\"query\":\"a\",\"facet\":\"x,y\",\"facets\":2}", "text=a|facets=x\\,y|facet_size=2|");
+    GIVES(body, "{\"query\":\"a\",\"facet\":[\"x\",\"y\"],\"explain\":true}", "text=a|facets=x,y|explain|");
+    GIVES(body, "{\"query\":\"a\",\"facet\":[5]}", "0: facet: expected an array of paths");
+    GIVES(body, "{\"query\":\"a\",\"facets\":0}", "0: facets: expected a number from 1 to 10000");
+    GIVES(body, "{\"query\":\"a\",\"explain\":1}", "0: explain: expected true or false");
+    GIVES(body, "{\"query\":\"a\",\"facet\":\"x\",\"format\":\"table\"}", "0: facet: expected the format");
 }
 
 TEST(spec_splitting) {
@@ -92,14 +126,15 @@ TEST(spec_errors) {
     GIVES(spec, "a?size=-1", "8: option \"size\"");
     GIVES(spec, "a?size=", "8: option \"size\"");
     GIVES(spec, "a?size=99999999999999999999", "8: option \"size\"");
-    GIVES(spec, "a?bogus=1",
-          "3: unknown option \"bogus\"; known: size, from, sort, fields, consistent, vectors, format, near, "
-          "field, timeout");
+    GIVES(
+        spec, "a?bogus=1",
+        "3: unknown option \"bogus\"; known: size, from, sort, fields, consistent, vectors, format, near, ");
     GIVES(spec, "a?size=1&bogus=1", "10: unknown option");
     GIVES(spec, "a?size=1&", "10: unknown option");
     GIVES(spec, "a?size=1&sort", "14: option \"sort\": expected");
     GIVES(spec, "a?size=1&size=2", "10: option \"size\" is given twice");
-    GIVES(spec, "\xc3\xa9?format=xml", "10: option \"format\": expected jsonl, json or ids");
+    GIVES(spec, "\xc3\xa9?format=xml",
+          "10: option \"format\": expected jsonl, json, ids, tsv, csv, table or count");
     GIVES(spec, "a?consistent=maybe", "14: option \"consistent\"");
     GIVES(spec, "a?near=", "8: option \"near\"");
     GIVES(spec, "a?sort=", "8: option \"sort\"");
@@ -149,7 +184,14 @@ TEST(json_body) {
     GIVES(body, "{}", "0: query: expected a query object or a query string");
     GIVES(body, "{\"query\":5}", "0: query: expected");
     GIVES(body, "{\"query\":\"a\",\"page\":1}", "0: unknown member \"page\"; known: query, size");
-    GIVES(body, "{\"query\":\"a\",\"partitionFilter\":{}}", "0: partitionFilter is not supported yet");
+    GIVES(body, "{\"query\":\"a\",\"partitionFilter\":{}}", "0: partitionFilter: expected {\"field\"");
+    GIVES(body, "{\"query\":\"a\",\"partitionFilter\":{\"field\":\"t\",\"in\":[]}}",
+          "0: partitionFilter: expected");
+    GIVES(body, "{\"query\":\"a\",\"partitionFilter\":{\"field\":\"t\",\"in\":[\"x\",5]}}",
+          "0: partitionFilter.in: expected");
+    GIVES(body, "{\"query\":\"a\",\"partitionFilter\":{\"field\":\"t\",\"in\":[\"\",\"a,b\",\"c\"]}}",
+          "text=a|partitions=,a\\,b,c|partition_field=t|");
+    GIVES(body, "{\"query\":\"a\",\"partitionFilter\":null}", "text=a|");
     GIVES(body, "{\"query\":\"a\",\"size\":\"5\"}", "0: size: expected a number");
     GIVES(body, "{\"query\":\"a\",\"size\":1.5}", "0: size: expected");
     GIVES(body, "{\"query\":\"a\",\"size\":10001}", "0: size: expected");

@@ -85,9 +85,8 @@ TEST(refusals) {
     CHECK(refused("{\"indexConfigs\":{\"a\":{\"type\":\"text\",\"analyzers\":[]}}}", "non-empty"));
     CHECK(refused("{\"indexConfigs\":{\"a\":{\"type\":\"text\",\"analyzers\":[\"french\"]}}}",
                   "unknown analyzer"));
-    CHECK(refused("{\"indexConfigs\":{\"a\":{\"type\":\"text\",\"analyzers\":[\"korean\"]}}}",
-                  "not supported yet"));
-    CHECK(refused("{\"indexConfigs\":{\"a\":{\"type\":\"sparseVector\"}}}", "not supported yet"));
+    CHECK(
+        refused("{\"indexConfigs\":{\"a\":{\"type\":\"sparseVector\",\"dimensions\":2}}}", "unknown member"));
     CHECK(refused("{\"indexConfigs\":{\"v\":{\"type\":\"vector\"}}}", "dimensions"));
     CHECK(refused("{\"indexConfigs\":{\"v\":{\"type\":\"vector\",\"dimensions\":0}}}", "4096"));
     CHECK(refused("{\"indexConfigs\":{\"v\":{\"type\":\"vector\",\"dimensions\":4097}}}", "4096"));
@@ -95,7 +94,7 @@ TEST(refusals) {
                   "similarity"));
     CHECK(
         refused("{\"indexConfigs\":{\"v\":{\"type\":\"vector\",\"managedEmbedding\":true,\"embedding\":{}}}}",
-                "managed"));
+                "provider"));
     CHECK(refused("{\"indexConfigs\":{\"o\":{\"type\":\"object\"}}}", "objectIndexConfigs"));
     CHECK(refused(
         "{\"indexConfigs\":{\"o\":{\"type\":\"object\",\"objectIndexConfigs\":{\"p\":{\"type\":\"x\"}}}}}",
@@ -138,6 +137,32 @@ static bool same(const struct schema *a, const struct schema *b) {
             return false;
     }
     return true;
+}
+
+/* The partition field is a keyword in any case; a record with all that was added reads back. */
+TEST(partition_field) {
+    struct schema *s = parse("{\"partitionConfig\":{\"fieldName\":\"t\",\"numPartitions\":4}}"), *back = NULL;
+    CHECK(s && s->dynamic && s->n_fields == 2 && schema_find(s, "t", 1)->type == FIELD_KEYWORD);
+    CHECK(!schema_find(s, "t", 1)->inferred);
+    schema_unref(s);
+    CHECK(refused("{\"indexConfigs\":{\"t\":{\"type\":\"text\"}},\"partitionConfig\":{\"fieldName\":\"t\","
+                  "\"numPartitions\":4}}",
+                  "expected a keyword field"));
+    CHECK(refused("{\"partitionConfig\":{\"fieldName\":\"a.b\",\"numPartitions\":4}}", "not declared"));
+    struct buf b = BUF_INIT;
+    buf_adds(&b, "{\"indexConfigs\":{");
+    for (int i = 0; i < SCHEMA_MAX_FIELDS; i++)
+        buf_printf(&b, "%s\"f%d\":{\"type\":\"long\"}", i ? "," : "", i);
+    buf_adds(&b, "},\"partitionConfig\":{\"fieldName\":\"t\",\"numPartitions\":4}}");
+    s = parse(buf_str(&b));
+    CHECK(s && s->n_fields == SCHEMA_MAX_FIELDS + 2);
+    buf_clear(&b);
+    schema_write_record(s, &b);
+    CHECK_OK(schema_read_record((char *)b.data, b.len, &back, &err));
+    CHECK(same(s, back));
+    schema_unref(s);
+    schema_unref(back);
+    buf_release(&b);
 }
 
 static const char *const rich =

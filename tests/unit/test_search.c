@@ -17,7 +17,8 @@ static void divide(const struct layout *l, bool ranges, uint32_t n_calls, struct
         uint32_t n_docs = segment_n_docs(l->segments[s]), lo = 0;
         while (lo < n_docs) {
             uint32_t hi = ranges ? MIN(n_docs, lo + 1 + rnd(n_docs / 3 + 1)) : n_docs, call = rnd(n_calls);
-            ret->parts[call][ret->n[call]++] = (struct search_part){l->segments[s], l->deletes[s], lo, hi, s};
+            ret->parts[call][ret->n[call]++] =
+                (struct search_part){l->segments[s], l->deletes[s], lo, hi, s, NULL};
             lo = hi;
         }
     }
@@ -31,7 +32,8 @@ static int run_division(const struct query *q, const struct layout *l, const str
     int r = 0;
     search_stats_init(&stats, q);
     for (uint32_t s = 0; s < l->n && !r; s++) {
-        struct search_part whole = {l->segments[s], l->deletes[s], 0, segment_n_docs(l->segments[s]), s};
+        struct search_part whole = {
+            l->segments[s], l->deletes[s], 0, segment_n_docs(l->segments[s]), s, NULL};
         r = search_stats_add(&stats, q, &whole, err);
     }
     for (k = 0; k < n_knn && !r; k++) {
@@ -41,7 +43,7 @@ static int run_division(const struct query *q, const struct layout *l, const str
     }
     for (uint32_t c = 0; c < d->n_calls && !r; c++)
         r = search_run(q, &stats, knn, d->parts[c], d->n[c], want, NULL, &results[c], err);
-    if (!r) search_merge(q, results, d->n_calls, want, ret);
+    if (!r) r = search_merge(q, results, d->n_calls, want, ret, err);
     for (uint32_t i = 0; i < k; i++) search_knn_release(&knn[i]);
     search_stats_release(&stats);
     return r;
@@ -96,7 +98,8 @@ static bool set_up(struct corpus *c, struct layout layouts[3], uint32_t n_docs, 
     static const char schema[] =
         "{\"indexConfigs\":{\"title\":{\"type\":\"text\",\"analyzers\":[\"standard\"]},\"tag\":{\"type\":"
         "\"keyword\"},"
-        "\"num\":{\"type\":\"long\"},\"vec\":{\"type\":\"vector\",\"dimensions\":37,\"similarity\":"
+        "\"num\":{\"type\":\"long\"},\"sparse\":{\"type\":\"sparseVector\"},\"vec\":{\"type\":\"vector\","
+        "\"dimensions\":37,\"similarity\":"
         "\"euclidean\"},"
         "\"angle\":{\"type\":\"vector\",\"dimensions\":37,\"similarity\":\"cosine\"}}}";
     struct err err = ERR_INIT;
@@ -185,7 +188,7 @@ TEST(matches_and_cancel) {
     struct layout layouts[3];
     CHECK(set_up(&c, layouts, 200, 3));
     struct query *q = query_new();
-    struct search_part part = {layouts[0].segments[0], layouts[0].deletes[0], 0, UINT32_MAX, 0};
+    struct search_part part = {layouts[0].segments[0], layouts[0].deletes[0], 0, UINT32_MAX, 0, NULL};
     struct search_stats stats;
     struct search_result result;
     uint32_t n = 0, expected = 0;
@@ -196,14 +199,14 @@ TEST(matches_and_cancel) {
     add_clause(q, q->root, OCCUR_SHOULD, tag_node(q, 0));
     for (uint32_t i = 0; i < c.n; i++)
         expected += !c.docs[i].dead && model_eval(q->root, &c.docs[i], 1, &ignored);
-    CHECK_OK(search_matches(q, &part, &cancel, count_match, &n, &err));
+    CHECK_OK(search_matches(q, NULL, &part, &cancel, count_match, &n, &err));
     CHECK(n == expected && n > 10);
     search_stats_init(&stats, q);
     CHECK_OK(search_stats_add(&stats, q, &part, &err));
     cancel = 1;
     CHECK(search_run(q, &stats, NULL, &part, 1, 10, &cancel, &result, &err) == -ERR_CANCELED);
     cancel = 2;
-    CHECK(search_matches(q, &part, &cancel, count_match, &n, &err) == -ERR_TIMEOUT);
+    CHECK(search_matches(q, NULL, &part, &cancel, count_match, &n, &err) == -ERR_TIMEOUT);
     search_stats_release(&stats);
     query_drop(q);
     tear_down(&c, layouts);

@@ -1,7 +1,9 @@
 /* The Builder: turns log records into a segment and commits it. Steps and races: docs/DESIGN.md, "Build". */
 #include "fn/builder.h"
 #include "fn/catalog.h"
+#include "fn/split.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -31,16 +33,75 @@ static int base_lookup(void *ctx, const char *id, size_t len, struct buf *out, s
     return part == v->n_parts ? -ERR_NOT_FOUND : segment_doc(v->parts[part].segment, docno, out, err);
 }
 
-/* Marks the older copies of everything the batch touches. */
-static int mark_touched(struct edit *e, const struct batch *batch, struct err *err) {
-    struct view *v = view_of_base(e->coll, e->base);
-    int r = 0;
-    for (size_t i = 0; i < batch->n && !r; i++) {
-        uint32_t part, docno;
-        r = view_find(v, batch->changes[i].id, batch->changes[i].id_len, &part, &docno, err);
-        if (!r && part != v->n_parts) r = edit_delete(e, part, docno, err);
+/* ---- older copies ---- */
+
+/* Marking the older copies of everything a batch touches. An id has one live copy in the base at most. */
+struct marking {
+    struct edit *edit;
+    const struct batch *batch;
+    bool *found; /* by change: its older copy is marked */
+};
+
+/* The first change whose id is not below (or, with `after`, above) the given one. */
+static size_t change_bound(const struct batch *b, const char *id, size_t len, bool after) {
+    size_t lo = 0, hi = b->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        int c = id_compare(b->changes[mid].id, b->changes[mid].id_len, id, len);
+        if (c < 0 || (after && c == 0)) lo = mid + 1;
+        else hi = mid;
     }
-    view_unref(v);
+    return lo;
+}
+
+static int mark(struct marking *m, uint32_t leaf, uint32_t docno, size_t change, struct err *err) {
+    if (deletes_has(deletes_bits(m->edit->base->deletes[leaf]), docno)) return 0;
+    m->found[change] = true;
+    return edit_delete(m->edit, leaf, docno, err);
+}
+
+/* Looks each changed id up in the leaf. */
+static int mark_by_changes(struct marking *m, uint32_t leaf, size_t lo, size_t hi, struct err *err) {
+    int r = 0;
+    for (size_t i = lo; i < hi && !r; i++) {
+        uint32_t docno;
+        if (m->found[i]) continue;
+        r = segment_find_id(m->edit->base->segments[leaf], m->batch->changes[i].id, m->batch->changes[i].id_len, &docno, err);
+        if (!r && docno != DOCNO_NONE) r = mark(m, leaf, docno, i, err);
+    }
+    return r;
+}
+
+/* Looks each id of the leaf up among the changes. */
+static int mark_by_documents(struct marking *m, uint32_t leaf, struct err *err) {
+    const struct segment *s = m->edit->base->segments[leaf];
+    struct buf id = BUF_INIT;
+    int r = 0;
+    for (uint32_t d = 0; d < segment_n_docs(s) && !r; d++) {
+        buf_clear(&id);
+        r = segment_id(s, d, &id, err);
+        if (r) break;
+        size_t i = change_bound(m->batch, (const char *)id.data, id.len, false);
+        const struct change *c = &m->batch->changes[i];
+        if (i < m->batch->n && !id_compare(c->id, c->id_len, id.data, id.len)) r = mark(m, leaf, d, i, err);
+    }
+    buf_release(&id);
+    return r;
+}
+
+/* Whichever is shorter: with many partitions there are many small leaves, each with ids from everywhere. */
+static int mark_touched(struct edit *e, const struct batch *batch, struct err *err) {
+    struct marking m = {.edit = e, .batch = batch, .found = xcalloc(batch->n, sizeof(bool))};
+    int r = 0;
+    for (uint32_t i = e->base->tree->n_leaves; i-- > 0 && !r;) { /* newest first: most likely alive there */
+        const struct leaf *l = &e->base->tree->leaves[i];
+        size_t lo = change_bound(batch, l->id_min, l->id_min_len, false);
+        size_t hi = change_bound(batch, l->id_max, l->id_max_len, true);
+        if (lo >= hi) continue;
+        if (l->n_docs < (hi - lo) / 2) r = mark_by_documents(&m, i, err);
+        else r = mark_by_changes(&m, i, lo, hi, err);
+    }
+    free(m.found);
     return r;
 }
 
@@ -49,7 +110,8 @@ struct building {
     uint64_t epoch;           /* of the lease */
     struct batch batch;
     struct schema *schema;    /* of the batch's records */
-    struct leaf leaf;         /* the batch's segment; n_docs 0 = none */
+    struct leaf *leaves;      /* the batch's segments: one, or several by partition */
+    uint32_t n_leaves;
     uint64_t written_sum;
 };
 
@@ -63,19 +125,69 @@ static int batch_schema(struct building *b, const struct base *base, struct err 
     return catalog_schema(core, b->coll->cid, &b->schema, NULL, err);
 }
 
-static int write_segment(struct building *b, struct err *err) {
+/* Writes documents as one segment of a block of partitions. */
+static int write_segment(struct building *b, const struct batch *docs, uint32_t block, struct err *err) {
     struct upload up;
     struct segment_summary sum;
     uint64_t size;
     uint32_t checksum;
     int r = upload_open(&up, b->coll, err);
     if (r) return r;
-    r = segment_from_batch(b->schema, &b->batch, &up.writer, &sum, &size, &checksum, err);
-    if (!r) leaf_from_summary(&b->leaf, &sum, size, checksum);
-    if (!r) r = upload_put(&up, size, checksum, &b->leaf.segment, err);
-    if (!r) b->written_sum = sum.checksum_sum;
+    r = segment_from_batch(b->schema, docs, &up.writer, &sum, &size, &checksum, err);
+    if (!r) {
+        b->leaves = xrealloc(b->leaves, (b->n_leaves + 1) * sizeof *b->leaves);
+        struct leaf *l = &b->leaves[b->n_leaves++];
+        memset(l, 0, sizeof *l);
+        leaf_from_summary(l, &sum, size, checksum);
+        l->partition = block;
+        r = upload_put(&up, size, checksum, &l->segment, err);
+    }
+    if (!r) b->written_sum += sum.checksum_sum;
     upload_close(&up);
     return r;
+}
+
+/* The partition of each change that is a document, and how much each partition has. */
+static int find_partitions(struct building *b, uint16_t *partitions, uint64_t *bytes, struct err *err) {
+    struct arena arena = ARENA_INIT;
+    int r = 0;
+    for (size_t i = 0; i < b->batch.n && !r; i++) {
+        const struct change *c = &b->batch.changes[i];
+        struct jval *doc;
+        if (!c->doc) continue;
+        arena_reset(&arena);
+        r = jval_parse(&arena, c->doc, c->doc_len, &doc, err);
+        if (r) break;
+        partitions[i] = (uint16_t)partition_of_doc(b->schema, doc);
+        bytes[partitions[i]] += c->doc_len;
+    }
+    arena_release(&arena);
+    return r;
+}
+
+static int write_partitions(struct building *b, struct err *err) {
+    uint16_t *partitions = xcalloc(b->batch.n, sizeof *partitions);
+    uint64_t *bytes = xcalloc(PARTITIONS_MAX + 1, sizeof *bytes);
+    struct split *split = xmalloc(sizeof *split);
+    struct batch docs = b->batch;
+    int r = find_partitions(b, partitions, bytes, err);
+    if (!r) split_plan(split, b->schema, PARTITION_MIXED, bytes, b->coll->core->partition_bytes, UINT_MAX);
+    docs.changes = xmalloc(b->batch.n * sizeof *docs.changes);
+    for (uint32_t s = 0; !r && s < split->n; s++) {
+        docs.n = 0;
+        for (size_t i = 0; i < b->batch.n; i++)
+            if (b->batch.changes[i].doc && split->segment[partitions[i]] == s) docs.changes[docs.n++] = b->batch.changes[i];
+        r = write_segment(b, &docs, split->blocks[s], err);
+    }
+    free(docs.changes);
+    free(partitions);
+    free(bytes);
+    free(split);
+    return r;
+}
+
+static int write_segments(struct building *b, struct err *err) {
+    return b->schema->partition_field ? write_partitions(b, err) : write_segment(b, &b->batch, 0, err);
 }
 
 /* A root with the target's tree, and everything below the RESTORE committed. */
@@ -104,7 +216,7 @@ static int commit_batch(struct building *b, struct base *base, struct err *err) 
     e.data_ms = b->batch.last_time_ms;
     if (b->batch.stop == LOG_RESTORE) e.restored_seq = b->batch.last_seq;
     e.schema = schema_ref(b->schema);
-    if (b->leaf.n_docs) leaf_copy(&e.add, &b->leaf);
+    for (uint32_t i = 0; i < b->n_leaves; i++) edit_add(&e, &b->leaves[i]);
     e.written_sum = b->written_sum;
     r = mark_touched(&e, &b->batch, err);
     if (!r) r = meta_lease_renew(b->coll->core->meta, b->coll->cid, b->coll->core->owner, b->epoch, LEASE_TTL_MS, err);
@@ -130,7 +242,7 @@ static int build_one(struct coll *coll, uint64_t epoch, uint64_t up_to, bool *re
     if (r || up_to <= start || b.batch.last_seq < b.batch.first_seq) goto out;
     r = log_sync_all(coll->log, b.batch.last_seq, err); /* never commit what power loss could take back */
     if (!r) r = batch_schema(&b, base, err);
-    if (!r && b.batch.n_docs) r = write_segment(&b, err);
+    if (!r && b.batch.n_docs) r = write_segments(&b, err);
     if (!r) r = -ERR_CONFLICT;
     for (int i = 0; i < COMMIT_ATTEMPTS && r == -ERR_CONFLICT; i++) {
         if (i) { /* somebody committed in between: a merge is fine, another build is not */
@@ -154,7 +266,8 @@ out:
     base_unref(base);
     batch_release(&b.batch);
     schema_unref(b.schema);
-    leaf_release(&b.leaf);
+    for (uint32_t i = 0; i < b.n_leaves; i++) leaf_release(&b.leaves[i]);
+    free(b.leaves);
     return r;
 }
 

@@ -19,8 +19,11 @@ void edit_release(struct edit *e) {
     for (uint32_t i = 0; e->base && i < e->base->tree->n_leaves; i++) deletes_unref(e->deletes[i]);
     free(e->deletes);
     free(e->dropped);
-    leaf_release(&e->add);
-    deletes_unref(e->add_deletes);
+    for (uint32_t i = 0; i < e->n_adds; i++) {
+        leaf_release(&e->adds[i].leaf);
+        deletes_unref(e->adds[i].deletes);
+    }
+    free(e->adds);
     base_unref(e->base);
     schema_unref(e->schema);
     *e = (struct edit){0};
@@ -31,6 +34,13 @@ int edit_delete(struct edit *e, uint32_t i, uint32_t docno, struct err *err) {
         e->deletes[i] = e->base->deletes[i] ? deletes_clone(e->base->deletes[i]) : deletes_new(e->base->segments[i]);
     int r = deletes_add(e->deletes[i], e->base->segments[i], docno, err);
     return r < 0 ? r : 0;
+}
+
+void edit_add(struct edit *e, const struct leaf *l) {
+    e->adds = xrealloc(e->adds, (e->n_adds + 1) * sizeof *e->adds);
+    struct edit_leaf *to = &e->adds[e->n_adds++];
+    to->deletes = NULL;
+    leaf_copy(&to->leaf, l);
 }
 
 void leaf_from_summary(struct leaf *l, const struct segment_summary *s, uint64_t size, uint32_t checksum) {
@@ -66,6 +76,16 @@ static int put_deletes(struct coll *coll, struct leaf *l, const struct deletes *
     return r;
 }
 
+static int add_leaf(struct edit *e, struct tree *t, const struct edit_leaf *add, struct err *err) {
+    uint32_t n_dead = deletes_count(add->deletes);
+    if (n_dead == add->leaf.n_docs) return 0;
+    struct leaf *l = tree_add_leaf(t);
+    leaf_copy(l, &add->leaf);
+    if (!n_dead) return 0;
+    l->live_sum -= deletes_hash_sum(add->deletes);
+    return put_deletes(e->coll, l, add->deletes, err);
+}
+
 static int apply_leaves(struct edit *e, struct tree *t, struct err *err) {
     for (uint32_t i = e->base->tree->n_leaves; i-- > 0;) {
         struct leaf *l = &t->leaves[i];
@@ -81,12 +101,9 @@ static int apply_leaves(struct edit *e, struct tree *t, struct err *err) {
         int r = e->deletes[i] ? put_deletes(e->coll, l, e->deletes[i], err) : 0;
         if (r) return r;
     }
-    if (!e->add.n_docs || deletes_count(e->add_deletes) == e->add.n_docs) return 0;
-    struct leaf *l = tree_add_leaf(t);
-    leaf_copy(l, &e->add);
-    if (!deletes_count(e->add_deletes)) return 0;
-    l->live_sum -= deletes_hash_sum(e->add_deletes);
-    return put_deletes(e->coll, l, e->add_deletes, err);
+    int r = 0;
+    for (uint32_t i = 0; i < e->n_adds && !r; i++) r = add_leaf(e, t, &e->adds[i], err);
+    return r;
 }
 
 int edit_commit(struct edit *e, struct err *err) {

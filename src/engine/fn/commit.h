@@ -2,13 +2,18 @@
 #pragma once
 #include "fn/view.h"
 
+struct edit_leaf {
+    struct leaf leaf;
+    struct deletes *deletes;   /* NULL: none */
+};
+
 struct edit {
     struct coll *coll;
     struct base *base;         /* the state it was made against */
     struct deletes **deletes;  /* new deletes by leaf, NULL = unchanged */
     bool *dropped;             /* leaves that go (merged away) */
-    struct leaf add;           /* the new leaf; add.n_docs 0 = none. Owned. */
-    struct deletes *add_deletes; /* of the new leaf, or NULL */
+    struct edit_leaf *adds;    /* the new leaves; owned */
+    uint32_t n_adds;
     /* what the new root says */
     uint64_t epoch, committed_seq, first_seq, restored_seq;
     int64_t data_ms;
@@ -21,6 +26,8 @@ void edit_init(struct edit *, struct coll *, struct base *);
 void edit_release(struct edit *);
 /* Marks a document of leaf i dead. */
 int edit_delete(struct edit *, uint32_t leaf, uint32_t docno, struct err *);
+/* Adds a copy of a written leaf; one without documents is left out later. */
+void edit_add(struct edit *, const struct leaf *);
 /* Uploads deletes and intermediates, then the root with If-Match. ERR_CONFLICT: another commit won: make the edit again. */
 int edit_commit(struct edit *, struct err *);
 /* Fills in a leaf from a written segment (key and version set by segment_upload). */

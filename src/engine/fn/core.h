@@ -1,6 +1,7 @@
 /* What every function of the system works with: the four backends, clock and randomness, and the collections this
  * process has open. Thread-safe; `colls` is guarded by `lock`. */
 #pragma once
+#include "backend/embedder.h"
 #include "backend/invoker.h"
 #include "backend/log_store.h"
 #include "backend/metadata.h"
@@ -17,6 +18,7 @@ struct core {
     struct log_store *logs;
     struct metadata *meta;
     struct invoker *invoker;
+    struct embedder *embedder; /* opens nothing before it is used */
     struct clock *clock;
     struct rng *rng;
     char owner[33];            /* this process, as lease owner */
@@ -26,7 +28,8 @@ struct core {
     pthread_mutex_t lock;
     struct coll **colls;
     size_t n_colls, cap_colls;
-    uint64_t n_queries, n_records, n_builds, n_merges;   /* atomic counters */
+    uint64_t partition_bytes;  /* documents of a partition worth a segment of its own */
+    uint64_t n_queries, n_records, n_builds, n_merges, n_segments_searched; /* atomic counters */
 };
 
 /* One collection as this process sees it. Created at first use, lives as long as the core (its memory use is bounded

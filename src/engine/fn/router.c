@@ -1,8 +1,12 @@
 /* The Router. A query runs on one view from beginning to end: one root, one end of the log. */
 #include "fn/router.h"
 #include "fn/deadline.h"
+#include "fn/embed.h"
 #include "fn/executor.h"
 #include "fn/gateway.h"
+#include "query/explain.h"
+#include "query/facet.h"
+#include "query/fuse.h"
 
 enum { MAX_SHARDS = 1024 };
 
@@ -15,6 +19,7 @@ struct routing {
     struct knn_result *knn;    /* by kNN node */
     uint32_t n_knn, n_shards, want;
     struct deadline deadline;
+    struct query_request filled; /* req with its texts as vectors, when there are any; borrows all but json */
 };
 
 /* ---- near=ID ---- */
@@ -58,27 +63,49 @@ static int near_vector(const struct routing *rt, float **ret, uint32_t *ret_dim,
 
 /* ---- preparation ---- */
 
+static int check_field(const struct routing *rt, const char *path, enum field_type type, enum analyzer analyzer,
+                       struct err *err) {
+    const struct field *f = schema_find(rt->view->schema, path, strlen(path));
+    for (uint32_t i = 0; f && !f->inferred && f->type != FIELD_OBJECT && i < rt->view->n_parts; i++)
+        if (!segment_field(rt->view->parts[i].segment, f->path, f->path_len, type, type == FIELD_TEXT ? analyzer : 0))
+            return err_set(err, ERR_BUSY, "the index on \"%s\" is still being built", f->path);
+    return 0;
+}
+
 /* A declared index that was added later and is not back-filled everywhere must not answer as if documents were missing. */
 static int check_backfilled(const struct routing *rt, const struct query_node *n, struct err *err) {
     if (!n) return 0;
-    const struct field *f = n->field ? schema_find(rt->view->schema, n->field, strlen(n->field)) : NULL;
-    if (f && !f->inferred && n->kind != QUERY_NONE) {
-        for (uint32_t i = 0; i < rt->view->n_parts; i++)
-            if (!segment_field(rt->view->parts[i].segment, f->path, f->path_len, n->type, n->type == FIELD_TEXT ? n->analyzer : 0))
-                return err_set(err, ERR_BUSY, "the index on \"%s\" is still being built", f->path);
-    }
-    int r = check_backfilled(rt, n->filter, err);
+    int r = n->field && n->kind != QUERY_NONE ? check_field(rt, n->field, n->type, n->analyzer, err) : 0;
+    if (!r) r = check_backfilled(rt, n->filter, err);
     for (uint32_t i = 0; i < n->n_clauses && !r; i++) r = check_backfilled(rt, n->clauses[i].node, err);
     return r;
+}
+
+/* Texts that stand for vectors are embedded first: what is compiled has vectors only. */
+static int fill_texts(struct routing *rt, struct err *err) {
+    char *json;
+    int r = embed_query(rt->core, rt->req, rt->view->schema, rt->deadline.at_us, &rt->deadline.stop, &json, err);
+    if (r || !json) return r;
+    rt->filled = *rt->req;
+    rt->filled.json = json;
+    rt->req = &rt->filled;
+    return 0;
 }
 
 static int compile(struct routing *rt, struct err *err) {
     float *vector = NULL;
     uint32_t dim = 0;
     int r = gateway_check_query(rt->req, err);
+    if (!r) r = fill_texts(rt, err);
     if (!r && rt->req->near_id) r = near_vector(rt, &vector, &dim, err);
+    if (!r && rt->req->near_text)
+        r = embed_near(rt->core, rt->req, rt->view->schema, rt->deadline.at_us, &rt->deadline.stop, &vector, &dim, err);
     if (!r) r = query_compile(rt->req, rt->view->schema, vector, dim, &rt->query, err);
     if (!r) r = check_backfilled(rt, rt->query->root, err);
+    for (uint32_t i = 0; !r && i < rt->query->n_sort; i++)
+        r = check_field(rt, rt->query->sort[i].field, rt->query->sort[i].type, 0, err);
+    for (uint32_t i = 0; !r && i < rt->query->n_facets; i++)
+        r = check_field(rt, rt->query->facets[i].field, rt->query->facets[i].type, 0, err);
     free(vector);
     return r;
 }
@@ -87,10 +114,12 @@ static int collect_stats(struct routing *rt, struct err *err) {
     search_stats_init(&rt->stats, rt->query);
     for (uint32_t i = 0; i < rt->view->n_parts; i++) {
         const struct view_part *p = &rt->view->parts[i];
-        struct search_part part = {p->segment, p->deletes, 0, segment_n_docs(p->segment), i};
+        struct search_part part = {p->segment, p->deletes, 0, segment_n_docs(p->segment), i, NULL};
         int r = search_stats_add(&rt->stats, rt->query, &part, err);
+        if (!r && rt->query->n_fuzzy) r = search_expand(&rt->stats, rt->query, &part, &rt->deadline.stop, err);
         if (r) return r;
     }
+    search_expand_finish(&rt->stats, rt->query);
     return 0;
 }
 
@@ -148,18 +177,66 @@ static int run_search(struct routing *rt, struct search_result *ret, struct err 
         if (r) search_result_release(&answers[i].search);
         else lists[i] = answers[i].search;
     }
-    if (!r) search_merge(rt->query, lists, n, rt->want, ret);
+    if (!r) r = search_merge(rt->query, lists, n, rt->want, ret, err);
     free(lists);
     free(answers);
     return r;
 }
 
+/* Facets of a hybrid query are those of everything that either side matches. */
+static int count_fused(struct routing *rt, struct search_result *fused, struct err *err) {
+    struct search_result matches = {0};
+    uint32_t want = rt->want;
+    rt->want = 0;
+    int r = run_search(rt, &matches, err);
+    rt->want = want;
+    fused->facets = matches.facets;
+    matches.facets = NULL;
+    search_result_release(&matches);
+    return r;
+}
+
+/* The two sides of a hybrid query one after the other, as queries of their own, then both lists as one. */
+static int run_fused(struct routing *rt, struct search_result *ret, struct err *err) {
+    struct routing whole = *rt;
+    struct search_result sides[2] = {{0}};
+    int r = 0;
+    for (int s = 0; s < 2 && !r; s++) {
+        struct query side = fuse_side_query(whole.query, s);
+        rt->query = &side;
+        rt->want = fuse_side_want(whole.query, s, whole.want);
+        r = run_search(rt, &sides[s], err);
+        rt->knn += search_knn_count(&side);
+        rt->query = whole.query;
+    }
+    rt->knn = whole.knn;
+    rt->want = whole.want;
+    if (!r) search_fuse(rt->query, sides, rt->want, ret);
+    for (int s = 0; s < 2 && r; s++) search_result_release(&sides[s]);
+    return r || !rt->query->n_facets ? r : count_fused(rt, ret, err);
+}
+
 /* ---- the answer ---- */
 
-static int fetch(const struct routing *rt, const struct search_result *found, struct answer *a, struct err *err) {
+static int explain(const struct routing *rt, const struct search_hit *h, struct answer_hit *out, struct err *err) {
+    const struct view_part *p = &rt->view->parts[h->part_no];
+    struct search_part part = {.segment = p->segment, .deletes = p->deletes, .doc_lo = h->docno, .doc_hi = h->docno + 1,
+                               .part_no = h->part_no};
+    struct buf text = BUF_INIT;
+    size_t len;
+    int r = search_explain(rt->query, &rt->stats, rt->knn, &part, h, &rt->deadline.stop, &text, err);
+    buf_str(&text);
+    out->explain = (char *)buf_detach(&text, &len);
+    return r;
+}
+
+static int fetch(const struct routing *rt, struct search_result *found, struct answer *a, struct err *err) {
     uint32_t from = MIN(rt->req->from, found->n_hits), n = MIN(rt->req->size, found->n_hits - from);
     a->total = found->total;
     a->max_score = found->max_score;
+    if (found->facets) facets_sort(found->facets);
+    a->facets = found->facets;
+    found->facets = NULL;
     a->hits = xcalloc(n, sizeof *a->hits);
     for (uint32_t i = 0; i < n; i++) {
         const struct search_hit *h = &found->hits[from + i];
@@ -172,6 +249,7 @@ static int fetch(const struct routing *rt, const struct search_result *found, st
         int r = rt->req->format == FORMAT_IDS ? 0 : segment_doc(rt->view->parts[h->part_no].segment, h->docno, &doc, err);
         buf_str(&doc);
         out->doc = (char *)buf_detach(&doc, &out->doc_len);
+        if (!r && rt->req->explain) r = explain(rt, h, out, err);
         if (r) return r;
     }
     return 0;
@@ -179,7 +257,7 @@ static int fetch(const struct routing *rt, const struct search_result *found, st
 
 int router_query(struct core *core, const struct view *view, const char *collection, const struct query_request *req,
                  const volatile int *cancel, struct answer **ret, struct err *err) {
-    struct routing rt = {.core = core, .view = view, .req = req, .want = req->size + req->from};
+    struct routing rt = {.core = core, .view = view, .req = req, .want = req->format == FORMAT_COUNT ? 0 : req->size + req->from};
     struct search_result found = {0};
     struct answer *a = xcalloc(1, sizeof *a);
     int64_t start = clock_mono_us(&clock_system);
@@ -189,7 +267,7 @@ int router_query(struct core *core, const struct view *view, const char *collect
     int r = compile(&rt, err);
     if (!r) r = collect_stats(&rt, err);
     if (!r) r = run_knn(&rt, err);
-    if (!r) r = run_search(&rt, &found, err);
+    if (!r) r = rt.query->root->kind == QUERY_FUSE ? run_fused(&rt, &found, err) : run_search(&rt, &found, err);
     if (!r) r = fetch(&rt, &found, a, err);
     deadline_end(&rt.deadline);
     a->collection = xstrdup(collection);
@@ -200,6 +278,7 @@ int router_query(struct core *core, const struct view *view, const char *collect
     free(rt.knn);
     if (rt.query) search_stats_release(&rt.stats);
     query_free(rt.query);
+    if (rt.req == &rt.filled) free(rt.filled.json);
     if (r) answer_free(a);
     else *ret = a;
     return r;

@@ -76,7 +76,8 @@ static void build_pass(struct scheduler *s) {
     free(l.cids);
 }
 
-static void merge_pass(struct scheduler *s) {
+/* Back-fills of all collections come before merges of any: until then queries on the new fields are refused. */
+static void merge_pass(struct scheduler *s, enum merge_mode mode) {
     struct cid_list l = {0};
     struct err err = ERR_INIT;
     catalog_list(s->core, add_cid, &l, &err);
@@ -85,7 +86,7 @@ static void merge_pass(struct scheduler *s) {
         bool did = !core_coll(s->core, l.cids[i], &coll, &err);
         while (did && !stopped(s)) {
             err_clear(&err);
-            int r = merger_run(coll, false, &s->stop, &did, &err);
+            int r = merger_run(coll, mode, &s->stop, &did, &err);
             if (!r) continue;
             if (r != -ERR_BUSY && r != -ERR_CANCELED) coll_set_error(coll, &err);
             break;
@@ -118,7 +119,8 @@ static void *builder_thread(void *p) {
 static void *keeper_thread(void *p) {
     struct scheduler *s = p;
     while (!stopped(s)) {
-        merge_pass(s);
+        merge_pass(s, MERGE_BACKFILL);
+        merge_pass(s, MERGE_POLICY);
         int64_t now = now_ms(s);
         if (now >= s->shards_at_ms) {
             shards_adjust(s->core, NULL); /* tried again next time */

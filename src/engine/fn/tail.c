@@ -85,8 +85,8 @@ static int chunk_merge(struct schema *schema, struct chunk *a, const struct dele
     merge_touched(c, a, b);
     struct merge_input in[2];
     size_t n = 0;
-    if (a->segment && deletes_count(mask) < a->n_docs) in[n++] = (struct merge_input){a->segment, mask};
-    if (b->segment) in[n++] = (struct merge_input){b->segment, NULL};
+    if (a->segment && deletes_count(mask) < a->n_docs) in[n++] = (struct merge_input){a->segment, mask, NULL};
+    if (b->segment) in[n++] = (struct merge_input){b->segment, NULL, NULL};
     if (n) {
         struct blob_writer w;
         struct segment_summary sum;
@@ -194,8 +194,10 @@ void tail_reset(struct coll *coll) {
 }
 
 static bool schema_declares_more(const struct schema *old, const struct schema *now) {
-    for (uint32_t i = 0; i < now->n_fields; i++)
-        if (!now->fields[i].inferred && !schema_find(old, now->fields[i].path, now->fields[i].path_len)) return true;
+    for (uint32_t i = 0; i < now->n_fields; i++) {
+        const struct field *before = schema_find(old, now->fields[i].path, now->fields[i].path_len);
+        if (!now->fields[i].inferred && (!before || before->inferred)) return true;
+    }
     return false;
 }
 

@@ -47,13 +47,17 @@ static int open_deletes(struct core *core, const struct object_ref *ref, const s
     return r ? r : deletes_read(blob, segment, ret, err);
 }
 
-static int open_leaf(struct core *core, struct base *b, uint32_t i, const struct base *reuse, struct err *err) {
+/* *hint: where the leaf is likely to be in `reuse`, which has almost the same leaves in the same order. */
+static int open_leaf(struct core *core, struct base *b, uint32_t i, const struct base *reuse, uint32_t *hint,
+                     struct err *err) {
     const struct leaf *l = &b->tree->leaves[i];
-    for (uint32_t k = 0; reuse && k < reuse->tree->n_leaves; k++) {
+    for (uint32_t n = 0; reuse && n < reuse->tree->n_leaves; n++) {
+        uint32_t k = (*hint + n) % reuse->tree->n_leaves;
         const struct leaf *old = &reuse->tree->leaves[k];
         if (!same_object(&l->segment, &old->segment)) continue;
         b->segments[i] = segment_ref(reuse->segments[k]);
         if (l->deletes.size && same_object(&l->deletes, &old->deletes)) b->deletes[i] = deletes_ref(reuse->deletes[k]);
+        *hint = k + 1;
         break;
     }
     int r = 0;
@@ -75,8 +79,9 @@ int base_load(struct core *core, const char *root_key, const char *version, cons
     int r = tree_load(core->objects, root_key, version, &tree, err);
     if (r) return r;
     struct base *b = base_of_tree(tree);
+    uint32_t hint = 0;
     for (uint32_t i = 0; i < tree->n_leaves && !r; i++) {
-        r = open_leaf(core, b, i, reuse, err);
+        r = open_leaf(core, b, i, reuse, &hint, err);
         if (r == -ERR_NOT_FOUND) r = err_set(err, ERR_CORRUPT, "object \"%s\" is missing", tree->leaves[i].segment.key);
     }
     if (r) base_unref(b);
@@ -157,6 +162,17 @@ int view_find(const struct view *v, const char *id, size_t len, uint32_t *ret_pa
     }
     *ret_part = v->n_parts;
     return 0;
+}
+
+int view_partitions(const struct view *v, uint32_t part, const struct partition_set *set, bool *ret_none,
+                    const uint16_t **ret, struct err *err) {
+    uint32_t block = part < v->n_base ? v->base->tree->leaves[part].partition : PARTITION_MIXED;
+    *ret = NULL;
+    *ret_none = !partition_set_overlaps(set, block);
+    if (*ret_none || partition_is_single(block)) return 0;
+    int r = partition_of_docs(v->parts[part].segment, v->schema, ret, err);
+    if (r || *ret) return r;
+    return err_set(err, ERR_BUSY, "the index on \"%.80s\" is still being built", v->schema->partition_field);
 }
 
 static void drop_old_views(struct coll *coll) {

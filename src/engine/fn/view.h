@@ -61,6 +61,10 @@ int view_at(struct coll *, const char *root_key, const char *version, struct vie
 bool view_current(const struct view *);
 /* The part and document number that hold an id now; *ret_part = n_parts when it does not exist. */
 int view_find(const struct view *, const char *id, size_t len, uint32_t *ret_part, uint32_t *ret_docno, struct err *);
+/* What the partitions of a set are of a part: *ret_none: it has nothing of them; else *ret NULL: all of it, or the
+ * partition of each of its documents. ERR_BUSY when the field's index is not there yet. */
+int view_partitions(const struct view *, uint32_t part, const struct partition_set *, bool *ret_none,
+                    const uint16_t **ret, struct err *);
 /* A view of just a base, unpinned (the builder). */
 struct view *view_of_base(struct coll *, struct base *);
 /* Forgets the cached views of a collection (at the end, or after it was dropped). */

@@ -1,37 +1,14 @@
 /* The Writer. A record becomes a log record only after everything about it was checked; the whole batch is appended
  * under one lock. Bad records never stop good ones. */
-#include "fn/writer.h"
+#include "fn/writer_internal.h"
 #include "fn/catalog.h"
 #include "fn/view.h"
+#include "index/analyzer.h"
 #include "util/jval.h"
 
 #include <stdio.h>
 
 enum { SCHEMA_ATTEMPTS = 20, FILTER_ATTEMPTS = 10 };
-
-struct ingest {
-    struct coll *coll;
-    enum ingest_op op;
-    struct schema *schema;
-    uint64_t schema_item;     /* metadata version it was read at */
-    uint64_t floor_seq;
-    uint64_t first_seq, last_seq;
-    struct arena arena;       /* of one add call */
-    struct log_record *out;   /* what will be appended */
-    size_t n_out, cap_out;
-    struct view *view;        /* UPDATE, filters: the state the ids were looked up in */
-    bool exact_view;          /* a filter was resolved: the log must not have moved since */
-};
-
-/* One record on its way. */
-struct item {
-    struct jval *doc;
-    const char *body;
-    size_t body_len;
-    const char *id;
-    uint32_t id_len;
-    struct err err;
-};
 
 static int refresh_schema(struct ingest *in, struct err *err) {
     struct core *core = in->coll->core;
@@ -179,13 +156,13 @@ static void emit(struct ingest *in, enum log_op op, const char *id, uint32_t id_
                                                .id_len = id_len, .body = body, .body_len = (uint32_t)len};
 }
 
-static int need_view(struct ingest *in, struct err *err) {
+int ingest_view(struct ingest *in, struct err *err) {
     return in->view ? 0 : view_live(in->coll, true, &in->view, err);
 }
 
 static int emit_patch(struct ingest *in, const struct item *it, struct err *err) {
     uint32_t part, docno;
-    int r = need_view(in, err);
+    int r = ingest_view(in, err);
     if (!r) r = view_find(in->view, it->id, it->id_len, &part, &docno, err);
     if (r) return r;
     if (part == in->view->n_parts) return err_set(err, ERR_NOT_FOUND, "no document with id \"%.*s\"", (int)it->id_len, it->id);
@@ -198,10 +175,13 @@ static int emit_patch(struct ingest *in, const struct item *it, struct err *err)
 struct filter_ctx {
     struct ingest *in;
     const struct segment *segment;
+    const struct query *query;
+    const uint16_t *partitions; /* of the documents; NULL: all of them may go */
 };
 
 static int filter_match(void *p, uint32_t docno, struct err *err) {
     struct filter_ctx *f = p;
+    if (f->partitions && !partition_set_has(&f->query->partitions, f->partitions[docno])) return 0;
     struct buf id = BUF_INIT;
     int r = segment_id(f->segment, docno, &id, err);
     if (!r) emit(f->in, LOG_DELETE, arena_strndup(&f->in->arena, (const char *)id.data, id.len), (uint32_t)id.len, "", 0);
@@ -209,21 +189,60 @@ static int filter_match(void *p, uint32_t docno, struct err *err) {
     return r;
 }
 
-static int emit_filter(struct ingest *in, const struct jval *filter, struct err *err) {
-    struct query_request req;
-    struct query *q = NULL;
-    query_request_init(&req);
-    if (filter->type == JVAL_STRING) req.text = xstrndup(filter->str, filter->count);
-    else req.json = xstrndup(filter->raw, filter->raw_len);
-    int r = need_view(in, err);
-    if (!r) r = query_compile(&req, in->schema, NULL, 0, &q, err);
-    in->exact_view = true;
+/* Calls emit for what the query matches in the view. */
+static int emit_matches(struct ingest *in, const struct query *q, struct err *err) {
+    struct search_stats stats;
+    int r = 0;
+    search_stats_init(&stats, q);
+    for (uint32_t i = 0; !r && q->n_fuzzy && i < in->view->n_parts; i++) {
+        struct view_part *p = &in->view->parts[i];
+        struct search_part part = {.segment = p->segment, .deletes = p->deletes, .doc_hi = segment_n_docs(p->segment), .part_no = i};
+        r = search_expand(&stats, q, &part, NULL, err);
+    }
+    search_expand_finish(&stats, q);
     for (uint32_t i = 0; !r && i < in->view->n_parts; i++) {
         struct view_part *p = &in->view->parts[i];
-        struct search_part part = {p->segment, p->deletes, 0, segment_n_docs(p->segment), i};
-        struct filter_ctx f = {in, p->segment};
-        r = search_matches(q, &part, NULL, filter_match, &f, err);
+        struct search_part part = {.segment = p->segment, .deletes = p->deletes, .doc_hi = segment_n_docs(p->segment), .part_no = i};
+        struct filter_ctx f = {.in = in, .segment = p->segment, .query = q};
+        bool none = false;
+        if (q->partitioned) r = view_partitions(in->view, i, &q->partitions, &none, &f.partitions, err);
+        if (!r && !none) r = search_matches(q, &stats, &part, NULL, filter_match, &f, err);
     }
+    search_stats_release(&stats);
+    return r;
+}
+
+/* The request that a delete's members stand for: as the body of a query. */
+static int filter_request(const struct jval *filter, const struct jval *partitions, struct query_request *ret,
+                          struct err *err) {
+    struct buf body = BUF_INIT;
+    query_request_init(ret);
+    ret->only_filter = true;
+    if (!partitions) {
+        if (filter->type == JVAL_STRING) ret->text = xstrndup(filter->str, filter->count);
+        else ret->json = xstrndup(filter->raw, filter->raw_len);
+        return 0;
+    }
+    buf_adds(&body, "{\"query\":");
+    buf_add(&body, filter->raw, filter->raw_len);
+    buf_adds(&body, ",\"partitionFilter\":");
+    buf_add(&body, partitions->raw, partitions->raw_len);
+    buf_addc(&body, '}');
+    int r = query_request_parse_json((char *)body.data, body.len, ret, err);
+    if (!r) ret->only_filter = true;
+    buf_release(&body);
+    return r;
+}
+
+static int emit_filter(struct ingest *in, const struct jval *filter, const struct jval *partitions, struct err *err) {
+    struct query_request req;
+    struct query *q = NULL;
+    int r = filter_request(filter, partitions, &req, err);
+    if (r) return r;
+    r = ingest_view(in, err);
+    if (!r) r = query_compile(&req, in->schema, NULL, 0, &q, err);
+    in->exact_view = true;
+    if (!r) r = emit_matches(in, q, err);
     query_free(q);
     query_request_release(&req);
     return r;
@@ -245,7 +264,8 @@ static int emit_delete(struct ingest *in, const struct jval *v, struct err *err)
     const struct jval *ids = v->type == JVAL_OBJECT ? jval_get(v, "ids", 3) : NULL;
     const struct jval *filter = v->type == JVAL_OBJECT ? jval_get(v, "filter", 6) : NULL;
     if (id) return emit_delete_id(in, id, err);
-    if (filter && (filter->type == JVAL_STRING || filter->type == JVAL_OBJECT)) return emit_filter(in, filter, err);
+    if (filter && (filter->type == JVAL_STRING || filter->type == JVAL_OBJECT))
+        return emit_filter(in, filter, jval_get(v, "partitionFilter", 15), err);
     if (!ids || ids->type != JVAL_ARRAY)
         return err_set(err, ERR_JSON, "a delete must be an id (a JSON string), {\"id\":..}, {\"ids\":[..]} or {\"filter\":..}");
     int r = 0;
@@ -275,6 +295,51 @@ static int log_schema(struct coll *coll, const struct schema *s, struct err *err
     return writer_control(coll, LOG_SCHEMA, s->version, "", 0, NULL, err);
 }
 
+static const struct field *managed_beyond(const struct schema *old, const struct schema *next) {
+    for (uint32_t i = 0; i < next->n_fields; i++) {
+        const struct field *f = &next->fields[i];
+        if (f->embedding && !schema_find(old, f->path, f->path_len)) return f;
+    }
+    return NULL;
+}
+
+struct extension {
+    struct coll *coll;
+    const struct schema *next;
+    uint64_t item, seq;
+};
+
+static int extension_guard(void *p, uint64_t last_seq, struct err *err) {
+    const struct extension *x = p;
+    if (last_seq != x->seq) return err_set(err, ERR_CONFLICT, "other writes came in between");
+    return catalog_schema_put(x->coll->core, x->coll->cid, x->next, x->item, err);
+}
+
+/* Vectors are made when a document is written, so those that are there would never get one. The log's lock is held from
+ * the look until the schema is in force: append_guard does the rest. */
+static int put_managed(struct coll *coll, const struct schema *next, uint64_t item, const struct field *added,
+                       struct err *err) {
+    struct view *v;
+    struct extension x = {coll, next, item, 0};
+    uint64_t floor_seq;
+    int r = view_live(coll, true, &v, err);
+    if (r) return r;
+    x.seq = v->seq;
+    if (v->documents)
+        r = err_set(err, ERR_INVALID,
+                    "field \"%.80s\": a managed embedding can be added only while the collection is empty",
+                    added->path);
+    view_unref(v);
+    if (!r) r = log_floor(coll, &floor_seq, err);
+    return r ? r : log_append(coll->log, NULL, 0, floor_seq, extension_guard, &x, err);
+}
+
+static int put_schema(struct coll *coll, const struct schema *old, const struct schema *next, uint64_t item,
+                      struct err *err) {
+    const struct field *added = managed_beyond(old, next);
+    return added ? put_managed(coll, next, item, added, err) : catalog_schema_put(coll->core, coll->cid, next, item, err);
+}
+
 int writer_schema_extend(struct coll *coll, const char *json, size_t len, struct err *err) {
     int r = -ERR_CONFLICT;
     for (int attempt = 0; attempt < SCHEMA_ATTEMPTS && r == -ERR_CONFLICT; attempt++) {
@@ -284,7 +349,7 @@ int writer_schema_extend(struct coll *coll, const char *json, size_t len, struct
         r = catalog_schema(coll->core, coll->cid, &old, &item, err);
         if (r) return r;
         r = schema_extend(old, json, len, &next, err);
-        if (!r && next) r = catalog_schema_put(coll->core, coll->cid, next, item, err);
+        if (!r && next) r = put_schema(coll, old, next, item, err);
         if (!r && next) r = log_schema(coll, next, err);
         schema_unref(next);
         schema_unref(old);
@@ -299,6 +364,21 @@ struct guard {
     struct coll *coll;
 };
 
+/* A vector field that became managed since the records were prepared: they lack its vector. (Nothing can have when the
+ * newest record is the session's own: then the collection is not empty.) */
+static int check_managed(const struct ingest *in, uint64_t last_seq, struct err *err) {
+    struct schema *now = NULL;
+    struct buf b = BUF_INIT;
+    uint64_t item;
+    if (in->op == INGEST_DELETE || (in->last_seq && last_seq == in->last_seq)) return 0;
+    int r = meta_get(in->coll->core->meta, in->coll->cid, "schema", &b, &item, err);
+    if (!r && item != in->schema_item) r = schema_read_record((const char *)b.data, b.len, &now, err);
+    if (now && managed_beyond(in->schema, now)) r = err_set(err, ERR_CONFLICT, "the schema was changed in between");
+    schema_unref(now);
+    buf_release(&b);
+    return r;
+}
+
 /* Runs under the log's lock: the collection takes writes still, and what a filter was resolved against is still so. */
 static int append_guard(void *p, uint64_t last_seq, struct err *err) {
     struct guard *g = p;
@@ -306,7 +386,7 @@ static int append_guard(void *p, uint64_t last_seq, struct err *err) {
     int r = catalog_get_active(g->coll->core, g->coll->cid, &rec, err);
     if (!r && g->in && g->in->exact_view && last_seq != g->in->view->seq)
         r = err_set(err, ERR_CONFLICT, "other writes came in between");
-    return r;
+    return r || !g->in ? r : check_managed(g->in, last_seq, err);
 }
 
 static int append(struct ingest *in, struct err *err) {
@@ -333,7 +413,8 @@ static int prepare(struct ingest *in, const struct ingest_record *recs, struct i
         if (in->op != INGEST_DELETE) docs[n_docs++] = items[i].doc;
     }
     int r = refresh_schema(in, err);
-    return r ? r : infer(in, docs, n_docs, err);
+    if (!r) r = infer(in, docs, n_docs, err);
+    return r || in->op == INGEST_DELETE ? r : analyzers_check(in->schema, err);
 }
 
 static int emit_item(struct ingest *in, struct item *it, struct buf *warnings) {
@@ -353,6 +434,7 @@ static int add_once(struct ingest *in, const struct ingest_record *recs, size_t 
     in->exact_view = false;
     *ret_good = 0;
     int r = prepare(in, recs, items, n, err);
+    if (!r) ingest_embed(in, items, n);
     for (size_t i = 0; i < n && !r; i++) {
         buf_clear(&warnings[i]);
         size_t before = in->n_out;
@@ -362,8 +444,9 @@ static int add_once(struct ingest *in, const struct ingest_record *recs, size_t 
     return r || !in->n_out ? r : append(in, err);
 }
 
-int writer_add(struct ingest *in, const struct ingest_record *recs, size_t n, ingest_verdict_fn *fn, void *ctx,
-               uint64_t *ret_accepted, struct err *err) {
+/* Records base to base + n of an add call. */
+static int add_group(struct ingest *in, const struct ingest_record *recs, size_t base, size_t n, ingest_verdict_fn *fn,
+                     void *ctx, uint64_t *ret_accepted, struct err *err) {
     struct buf *warnings = xcalloc(n, sizeof *warnings);
     struct item *items = NULL;
     size_t good = 0;
@@ -374,12 +457,12 @@ int writer_add(struct ingest *in, const struct ingest_record *recs, size_t n, in
         in->view = NULL;
         err_clear(err);
         items = arena_zalloc(&in->arena, (n + 1) * sizeof *items);
-        r = add_once(in, recs, n, items, warnings, &good, err);
+        r = add_once(in, recs + base, n, items, warnings, &good, err);
     }
     for (size_t i = 0; i < n && !r; i++) {
         if (!items[i].err.code && warnings[i].len)
             snprintf(items[i].err.text, sizeof items[i].err.text, "%.*s", (int)warnings[i].len, (char *)warnings[i].data);
-        if (items[i].err.code || items[i].err.text[0]) verdict(fn, ctx, i, &items[i].err);
+        if (items[i].err.code || items[i].err.text[0]) verdict(fn, ctx, base + i, &items[i].err);
     }
     for (size_t i = 0; i < n; i++) buf_release(&warnings[i]);
     free(warnings);
@@ -388,6 +471,28 @@ int writer_add(struct ingest *in, const struct ingest_record *recs, size_t n, in
     if (r == -ERR_CONFLICT) r = err_set(err, ERR_BUSY, "could not apply a delete by filter: too many other writes");
     *ret_accepted = r ? 0 : good;
     return r;
+}
+
+/* Records whose vectors are made go in groups, so that these fit in memory. When a group cannot be appended those before
+ * it are in already: then its records are refused, and not the call. */
+int writer_add(struct ingest *in, const struct ingest_record *recs, size_t n, ingest_verdict_fn *fn, void *ctx,
+               uint64_t *ret_accepted, struct err *err) {
+    size_t group = ingest_embed_group(in->schema);
+    struct err why = ERR_INIT;
+    *ret_accepted = 0;
+    for (size_t i = 0, k; i < n || !i; i += k) {
+        uint64_t good = 0;
+        k = MIN(n - i, group);
+        int r = add_group(in, recs, i, k, fn, ctx, &good, &why);
+        if (r && !*ret_accepted) {
+            if (err) *err = why;
+            return r;
+        }
+        for (size_t j = i; j < i + k && r; j++) verdict(fn, ctx, j, &why);
+        *ret_accepted += good;
+        if (!k) break;
+    }
+    return 0;
 }
 
 int writer_commit(struct ingest *in, struct err *err) { return in->last_seq ? log_sync(in->coll->log, in->last_seq, err) : 0; }

@@ -1,7 +1,12 @@
-/* The analyzers: words, and for English possessives, stop words and stems. */
+/* The analyzers: words, for English possessives, stop words and stems; the way to the Japanese and Korean
+ * ones.
+ */
 #include "index/analyzer_internal.h"
 #include "util/codec.h"
 
+#include <stdatomic.h>
+#include <stdio.h>
+#include <unicode/uchar.h>
 #include <unicode/utf16.h>
 #include <unicode/utf8.h>
 
@@ -17,20 +22,28 @@ struct stem_slot {
     uint8_t word_len, stem_len; /* word_len 0: free */
 };
 
-struct analyzer_state {
-    enum analyzer kind;
-    struct token *tokens;
-    size_t n, cap;
-    struct buf text;         /* what the tokens point into; reserved in full before it is filled */
-    struct stem_slot *stems; /* english */
-};
-
 struct analyzer_state *analyzer_new(enum analyzer kind) {
-    if (kind != ANALYZER_STANDARD && kind != ANALYZER_ENGLISH) return NULL;
+    if ((unsigned)kind >= ANALYZER_COUNT) return NULL;
     struct analyzer_state *a = xcalloc(1, sizeof *a);
     a->kind = kind;
     if (kind == ANALYZER_ENGLISH) a->stems = xcalloc(STEM_SLOTS, sizeof *a->stems);
-    return a;
+    if (kind != ANALYZER_JAPANESE || (a->japanese = japanese_new())) return a;
+    free(a);
+    return NULL;
+}
+
+int analyzer_check(enum analyzer kind, struct err *err) {
+    if ((unsigned)kind >= ANALYZER_COUNT)
+        return err_set(err, ERR_UNSUPPORTED, "analyzer number %u is not known", (unsigned)kind);
+    return kind == ANALYZER_JAPANESE ? japanese_check(err) : 0;
+}
+
+int analyzers_check(const struct schema *s, struct err *err) {
+    for (uint32_t i = 0; i < s->n_fields; i++)
+        for (unsigned a = 0; s->fields[i].type == FIELD_TEXT && a < ANALYZER_COUNT; a++)
+            if (s->fields[i].analyzers >> a & 1 && analyzer_check(a, err))
+                return err_wrap(err, "field \"%s\"", s->fields[i].path);
+    return 0;
 }
 
 void analyzer_free(struct analyzer_state *a) {
@@ -38,6 +51,8 @@ void analyzer_free(struct analyzer_state *a) {
     free(a->tokens);
     free(a->stems);
     buf_release(&a->text);
+    normal_release(&a->piece);
+    japanese_free(a->japanese);
     free(a);
 }
 
@@ -125,13 +140,9 @@ static void add_token(struct analyzer_state *a, uint32_t position, size_t start,
     a->text.len += len;
 }
 
-int analyze(struct analyzer_state *a, const char *text, size_t len, const struct token **ret, size_t *ret_n,
-            struct err *err) {
-    if (len > UINT32_MAX / 2) return err_set(err, ERR_TOO_LARGE, "cannot analyze a text of %zu bytes", len);
-    const uint8_t *s = (const uint8_t *)text;
+static void analyze_words(struct analyzer_state *a, const uint8_t *s, size_t len) {
     size_t pos = 0, start;
     bool ascii;
-    prepare(a, len);
     for (uint32_t position = 0; word_next(s, len, &pos, &start, &ascii); position++) {
         char *word = (char *)a->text.data + a->text.len;
         size_t n = lower_case(s + start, pos - start, ascii, (uint8_t *)word);
@@ -142,12 +153,102 @@ int analyze(struct analyzer_state *a, const char *text, size_t len, const struct
         }
         add_token(a, position, start, pos, n);
     }
+}
+
+/* Where at most n characters end. */
+static size_t chars_end(const uint8_t *s, size_t len, unsigned n) {
+    size_t i = 0;
+    if (len <= n) return len;
+    while (n-- && i < len) U8_FWD_1(s, i, len);
+    return i;
+}
+
+size_t analyzer_add(struct analyzer_state *a, uint32_t position, uint32_t start, uint32_t end,
+                    const uint8_t *text, size_t len) {
+    size_t off = a->text.len;
+    len = chars_end(text, len, TOKEN_MAX_CHARS);
+    buf_reserve(&a->text, len + len / 2 + 2);
+    size_t n = lower_case(text, len, false, a->text.data + off);
+    a->text.len += n;
+    VEC_GROW(a->tokens, a->n, a->cap);
+    a->tokens[a->n++] = (struct token){
+        .text = (const char *)off, .len = (uint32_t)n, .position = position, .start = start, .end = end};
+    return n;
+}
+
+static int analyze_pieces(struct analyzer_state *a, const uint8_t *s, size_t len, struct err *err) {
+    uint32_t position = 0;
+    size_t pos = 0;
+    int r;
+    while ((r = normal_next(&a->piece, s, len, &pos, err)) == 1) {
+        if (a->kind == ANALYZER_KOREAN)
+            korean_piece(a, &position);
+        else if ((r = japanese_piece(a, &position, err)))
+            break;
+    }
+    for (size_t i = 0; i < a->n; i++)
+        a->tokens[i].text = (const char *)a->text.data + (size_t)a->tokens[i].text;
+    return r;
+}
+
+int analyze(struct analyzer_state *a, const char *text, size_t len, const struct token **ret, size_t *ret_n,
+            struct err *err) {
+    if (len > UINT32_MAX / 2) return err_set(err, ERR_TOO_LARGE, "cannot analyze a text of %zu bytes", len);
+    const uint8_t *s = (const uint8_t *)text;
+    int r = 0;
+    prepare(a, len);
+    if (a->kind == ANALYZER_STANDARD || a->kind == ANALYZER_ENGLISH)
+        analyze_words(a, s, len);
+    else
+        r = analyze_pieces(a, s, len, err);
+    if (r) return r;
     *ret = a->tokens;
     *ret_n = a->n;
     return 0;
 }
 
+static void normalize_width(const char *text, size_t len, struct buf *out) {
+    struct normal_piece piece = {0};
+    size_t pos = 0;
+    while (normal_next(&piece, (const uint8_t *)text, len, &pos, NULL) == 1)
+        buf_add(out, piece.text.data, piece.text.len);
+    normal_release(&piece);
+}
+
 void analyzer_normalize(enum analyzer kind, const char *text, size_t len, struct buf *out) {
+    struct buf wide = BUF_INIT;
+    if (kind == ANALYZER_JAPANESE || kind == ANALYZER_KOREAN) {
+        normalize_width(text, len, &wide);
+        text = (const char *)wide.data;
+        len = wide.len;
+    }
     buf_reserve(out, len + len / 2 + 2);
     out->len += lower_case((const uint8_t *)text, len, false, out->data + out->len);
+    buf_release(&wide);
+}
+
+/* ---- fingerprints ---- */
+
+/* Counts changes of what these analyzers give for a text. */
+enum { WORDS_RULES = 1, KOREAN_RULES = 1 };
+
+static _Atomic uint64_t known[ANALYZER_COUNT], faked[ANALYZER_COUNT];
+
+void analyzer_fake_fingerprint(enum analyzer kind, uint64_t v) {
+    atomic_store(&faked[kind], v);
+}
+
+uint64_t analyzer_fingerprint(enum analyzer kind) {
+    if ((unsigned)kind >= ANALYZER_COUNT) return 0;
+    uint64_t fake = atomic_load_explicit(&faked[kind], memory_order_relaxed);
+    if (fake) return fake;
+    if (kind == ANALYZER_JAPANESE) return japanese_fingerprint();
+    uint64_t v = atomic_load_explicit(&known[kind], memory_order_relaxed);
+    if (v) return v;
+    char text[80];
+    int n = snprintf(text, sizeof text, "%s %d unicode %s", analyzer_name(kind),
+                     kind == ANALYZER_KOREAN ? KOREAN_RULES : WORDS_RULES, U_UNICODE_VERSION);
+    v = hash64(text, (size_t)n, 0) | 1;
+    atomic_store_explicit(&known[kind], v, memory_order_relaxed);
+    return v;
 }

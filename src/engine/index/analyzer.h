@@ -12,12 +12,20 @@ struct token {
 enum { TOKEN_MAX_CHARS = 255 }; /* longer words are split there, as Lucene's StandardAnalyzer does */
 
 struct analyzer_state;
+/* NULL when the analyzer cannot be used here; analyzer_check says why. */
 struct analyzer_state *analyzer_new(enum analyzer);
+/* 0, or ERR_UNSUPPORTED naming what has to be installed. */
+int analyzer_check(enum analyzer, struct err *);
+/* The same for every text field of a schema. */
+int analyzers_check(const struct schema *, struct err *);
 void analyzer_free(struct analyzer_state *);
 /* All tokens of one value. standard: UAX #29 words (ICU), lower-cased. english: Lucene's EnglishAnalyzer
- * (possessive 's removed, lower-cased, Lucene's 33 stop words, Porter). Kinds that are not built in yet:
- * analyzer_new returns NULL. */
+ * (possessive 's removed, lower-cased, Lucene's 33 stop words, Porter). japanese, korean: their files.
+ * Positions ascend; of several tokens at one position the first is the word itself. */
 int analyze(struct analyzer_state *, const char *text, size_t len, const struct token **ret, size_t *ret_n,
             struct err *);
 /* Normalises a wildcard/prefix/range term without tokenising or stemming: lower-cases. */
 void analyzer_normalize(enum analyzer, const char *text, size_t len, struct buf *out);
+/* What the tokens of a text depend on besides the text: rules, Unicode version, library and dictionary. Equal
+ * numbers mean equal tokens. 0: the analyzer cannot be used here. */
+uint64_t analyzer_fingerprint(enum analyzer);

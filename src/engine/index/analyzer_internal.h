@@ -18,3 +18,55 @@ bool word_next(const uint8_t *text, size_t len, size_t *pos, size_t *ret_start, 
 /* Appends the lower-case form (code point by code point) at out, which has room for 3 * (len + 1) / 2 bytes.
  */
 size_t lower_case(const uint8_t *text, size_t len, bool ascii, uint8_t *out);
+
+/* ---- pieces of text in one width: NFKC ---- */
+
+enum { PIECE_SOFT_BYTES = 4096, PIECE_HARD_BYTES = 8192 };
+
+/* A piece and where its bytes come from: byte i was made from the input at from[i]; from[text.len] is behind
+ * the piece. */
+struct normal_piece {
+    struct buf text;
+    uint32_t *from;
+    size_t cap;
+};
+/* The next piece of the input at *pos, which moves behind it: 1, or 0 at the end. It ends behind a line or a
+ * Japanese full stop, behind a space or comma when it is long, and anywhere between characters when it is
+ * very long. Control characters and ill-formed bytes become spaces. */
+int normal_next(struct normal_piece *, const uint8_t *text, size_t len, size_t *pos, struct err *);
+void normal_release(struct normal_piece *);
+/* Where in the input the characters end that the bytes of the piece before `end` (> 0) were made of. */
+uint32_t normal_end(const struct normal_piece *, size_t end);
+
+/* ---- tokens ---- */
+
+struct japanese;
+struct analyzer_state {
+    enum analyzer kind;
+    struct token *tokens;
+    size_t n, cap;
+    struct buf text;           /* what the tokens point into */
+    struct stem_slot *stems;   /* english */
+    struct normal_piece piece; /* japanese, korean */
+    struct japanese *japanese;
+};
+
+/* Adds a token of lower-cased bytes of the piece, [start, end) of the input; `text` of the token is an offset
+ * until analyze() is done. Longer ones are cut at TOKEN_MAX_CHARS characters. Gives its length in bytes. */
+size_t analyzer_add(struct analyzer_state *, uint32_t position, uint32_t start, uint32_t end,
+                    const uint8_t *text, size_t len);
+
+/* NULL when the library or dictionary is not there. */
+struct japanese *japanese_new(void);
+void japanese_free(struct japanese *);
+/* Adds the tokens of a->piece; *position is that of the next token. */
+int japanese_piece(struct analyzer_state *, uint32_t *position, struct err *);
+/* 0, or ERR_UNSUPPORTED with what to install. */
+int japanese_check(struct err *);
+/* Of library and dictionary; 0 when they are not there. */
+uint64_t japanese_fingerprint(void);
+
+void korean_piece(struct analyzer_state *, uint32_t *position);
+
+/* For tests: what analyzer_fingerprint says from now on; 0 = the truth again. */
+void analyzer_fake_fingerprint(enum analyzer, uint64_t);

@@ -153,6 +153,7 @@ uint32_t deletes_term_df(const struct deletes *d, const struct segment_field *f,
 /* What one document contributes, gathered before anything is changed. */
 struct contribution {
     const struct segment *segment;
+    uint32_t docno;
     uint32_t entry; /* being fed */
     struct term {
         uint32_t entry, len;
@@ -166,6 +167,8 @@ struct contribution {
     } * touched;
     size_t n_touched, cap_touched;
     uint32_t *slots; /* per index: its place in touched, from 1 */
+    uint64_t *keys;  /* the distinct terms, as keys of the correction table */
+    size_t n_keys, cap_keys;
 };
 
 static struct touched *touch(struct contribution *c) {
@@ -191,6 +194,7 @@ static void take_item(void *ctx, const struct index_item *item) {
 static int take_value(void *ctx, uint32_t spec_no, struct index_feeder *f, const struct jval *value,
                       struct err *err) {
     struct contribution *c = ctx;
+    if (!segment_field_current(&c->segment->fields[spec_no])) return 0; /* read_postings knows */
     c->entry = spec_no;
     return f->ops->feed(f, value, take_item, c, err);
 }
@@ -206,9 +210,12 @@ static bool same_term(const struct contribution *c, size_t a, size_t b) {
     return term_order(&c->terms[a], &c->terms[b], (void *)c) == 0;
 }
 
-/* The distinct terms as keys of the correction table. */
-static int resolve_terms(struct contribution *c, uint64_t *keys, size_t *ret_n, struct err *err) {
-    size_t n = 0;
+static void add_key(struct contribution *c, uint32_t entry, uint32_t ord) {
+    VEC_GROW(c->keys, c->n_keys, c->cap_keys);
+    c->keys[c->n_keys++] = term_count_key(entry, ord);
+}
+
+static int resolve_terms(struct contribution *c, struct err *err) {
     if (c->n_terms) qsort_r(c->terms, c->n_terms, sizeof *c->terms, term_order, c);
     for (size_t i = 0; i < c->n_terms; i++) {
         const struct term *t = &c->terms[i];
@@ -218,10 +225,33 @@ static int resolve_terms(struct contribution *c, uint64_t *keys, size_t *ret_n, 
         int r = term_find(f, (const char *)c->text.data + t->at, t->len, &info, err);
         if (r) return r;
         if (!info.df) return segment_field_corrupt(f, err, "index: it lacks a term of a stored document");
-        keys[n++] = term_count_key(t->entry, info.ord);
+        add_key(c, t->entry, info.ord);
     }
-    *ret_n = n;
     return 0;
+}
+
+/* For an index whose analyzer has changed since: the document's terms are those whose postings have it. Takes
+ * as long as its dictionary is, until a merge has made the index again. */
+static int read_postings(struct contribution *c, const struct segment_field *f, struct err *err) {
+    struct term_iter it;
+    struct postings *p = NULL;
+    const uint8_t *norms;
+    int r = text_norms(f, &norms, err);
+    if (r || !norms[c->docno]) return r;
+    c->entry = f->entry;
+    r = term_iter_open(&it, f, NULL, 0, err);
+    if (r) return r;
+    p = xcalloc(1, sizeof *p);
+    while ((r = term_iter_next(&it, err)) == 1) {
+        if ((r = inverted_postings_reopen(p, &f->inverted, &it.info, true, false, err))) break;
+        if (postings_advance(p, c->docno) != c->docno) continue;
+        touch(c)->tokens += postings_freq(p);
+        add_key(c, f->entry, it.info.ord);
+    }
+    term_iter_close(&it);
+    postings_close(p);
+    free(p);
+    return r;
 }
 
 static int contribution_read(struct contribution *c, uint32_t docno, struct err *err) {
@@ -229,34 +259,39 @@ static int contribution_read(struct contribution *c, uint32_t docno, struct err 
     const uint8_t *raw;
     uint32_t len;
     int r = docstore_peek(&c->segment->docs, NULL, docno, &raw, &len, err);
-    return r ? r : doc_feeder_run(feeder, (const char *)raw, len, take_value, c, err);
+    if (!r) r = doc_feeder_run(feeder, (const char *)raw, len, take_value, c, err);
+    if (!r) r = resolve_terms(c, err);
+    for (uint32_t e = 0; !r && e < c->segment->n_fields; e++)
+        if (!segment_field_current(&c->segment->fields[e])) r = read_postings(c, &c->segment->fields[e], err);
+    return r;
 }
 
 static void contribution_release(struct contribution *c) {
     free(c->terms);
     free(c->touched);
     free(c->slots);
+    free(c->keys);
     buf_release(&c->text);
 }
 
-static void apply(struct deletes *d, const struct contribution *c, const uint64_t *keys, size_t n_keys) {
+static void apply(struct deletes *d, const struct contribution *c) {
     const struct segment_field *fields = c->segment->fields;
     for (size_t i = 0; i < c->n_touched; i++) {
         d->fields[c->touched[i].entry].n_docs++;
         d->fields[c->touched[i].entry].sum_ttf += c->touched[i].tokens;
     }
-    for (size_t i = 0; i < n_keys; i++) {
-        uint32_t entry = (uint32_t)(keys[i] >> 32);
-        counts_add(&d->delta, keys[i], 1);
-        if (fields[entry].spec.type != FIELD_TEXT) d->fields[entry].sum_ttf++; /* without frequencies a term counts once */
+    for (size_t i = 0; i < c->n_keys; i++) {
+        uint32_t entry = (uint32_t)(c->keys[i] >> 32);
+        counts_add(&d->delta, c->keys[i], 1);
+        if (fields[entry].spec.type != FIELD_TEXT)
+            d->fields[entry].sum_ttf++; /* without frequencies a term counts once */
     }
 }
 
 int deletes_add(struct deletes *d, const struct segment *s, uint32_t docno, struct err *err) {
-    struct contribution c = {.segment = s};
+    struct contribution c = {.segment = s, .docno = docno};
     struct buf id = BUF_INIT;
-    uint64_t seq, *keys = NULL;
-    size_t n_keys = 0;
+    uint64_t seq;
     if (docno >= d->n_docs || d->segment_sum != s->summary.checksum_sum)
         return err_set(err, ERR_INVALID, "document %u is not of the segment of these deletes", docno);
     if (bitmap_get(d->bits, docno)) return 0;
@@ -265,16 +300,11 @@ int deletes_add(struct deletes *d, const struct segment *s, uint32_t docno, stru
     if (!r) r = segment_id(s, docno, &id, err);
     if (!r) r = contribution_read(&c, docno, err);
     if (!r) {
-        keys = xmalloc(c.n_terms * sizeof *keys);
-        r = resolve_terms(&c, keys, &n_keys, err);
-    }
-    if (!r) {
-        apply(d, &c, keys, n_keys);
+        apply(d, &c);
         d->hash_sum += segment_doc_hash((const char *)id.data, id.len, seq);
         d->count++;
         bitmap_set(d->bits, docno);
     }
-    free(keys);
     buf_release(&id);
     contribution_release(&c);
     return r ? r : 1;

@@ -19,6 +19,8 @@ const struct index_type_ops *index_type(enum field_type type) {
         return &index_number;
     case FIELD_VECTOR:
         return &index_vector;
+    case FIELD_SPARSE_VECTOR:
+        return &index_sparse;
     default:
         return NULL;
     }
@@ -163,8 +165,10 @@ struct index_scratch *index_scratch(void) {
 int index_scratch_analyzer(enum analyzer a, struct analyzer_state **ret, struct err *err) {
     struct index_scratch *s = index_scratch();
     if ((unsigned)a < ANALYZER_COUNT && !s->analyzers[a]) s->analyzers[a] = analyzer_new(a);
-    if ((unsigned)a >= ANALYZER_COUNT || !s->analyzers[a])
-        return err_set(err, ERR_UNSUPPORTED, "analyzer number %u is not built in", (unsigned)a);
+    if ((unsigned)a >= ANALYZER_COUNT || !s->analyzers[a]) {
+        int r = analyzer_check(a, err);
+        return r ? r : err_set(err, ERR_IO, "could not start analyzer %s", analyzer_name(a));
+    }
     *ret = s->analyzers[a];
     return 0;
 }

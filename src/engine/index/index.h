@@ -21,8 +21,9 @@ struct index_spec {
 
 /* What a value contributes; which member is set depends on the type. Valid during the call. */
 struct index_item {
-    const char *term; /* TEXT, KEYWORD */
+    const char *term; /* TEXT, KEYWORD, SPARSE_VECTOR */
     uint32_t len;
+    uint32_t freq;       /* SPARSE_VECTOR: sparse_encode(weight) */
     uint32_t position;   /* TEXT */
     int64_t i64;         /* LONG, DOUBLE, BOOLEAN, DATETIME: see field_value_i64 */
     const float *vector; /* VECTOR: spec->dimensions numbers */
@@ -35,7 +36,7 @@ struct index_feeder {
     const struct index_type_ops *ops; /* NULL: not indexed */
     uint64_t doc_stamp;               /* of the document the rest belongs to */
     uint32_t next_position;           /* TEXT: where the next value starts */
-    bool done;                        /* VECTOR: the document has its vector */
+    bool done;                        /* VECTOR, SPARSE_VECTOR: the document has its vector */
 };
 
 /* Base of every type's writer; documents come in ascending order. */
@@ -96,7 +97,9 @@ struct index_type_ops {
     int (*verify)(const struct segment_field *, struct err *);
 };
 
-extern const struct index_type_ops index_text, index_keyword, index_number, index_vector;
+extern const struct index_type_ops index_text, index_keyword, index_number, index_vector, index_sparse;
+/* More than KEYWORD_MAX_CHARS characters: not indexed. */
+bool keyword_too_long(const char *s, size_t len);
 /* NULL: values of this type are stored, not indexed. */
 const struct index_type_ops *index_type(enum field_type);
 
@@ -142,7 +145,7 @@ struct index_scratch {
     struct schema *feeder_schema; /* owned; paths are the segment's */
 };
 struct index_scratch *index_scratch(void);
-/* ERR_UNSUPPORTED when the analyzer is not built in. */
+/* ERR_UNSUPPORTED when the analyzer cannot be used here (analyzer_check). */
 int index_scratch_analyzer(enum analyzer, struct analyzer_state **ret, struct err *);
 
 static inline bool merge_canceled(const volatile int *cancel) {

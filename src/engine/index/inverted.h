@@ -39,6 +39,10 @@ struct inverted_writer *inverted_writer_new(bool has_freqs, bool has_positions);
 void inverted_writer_free(struct inverted_writer *);
 void inverted_writer_add(struct inverted_writer *, const char *term, size_t len, uint32_t docno,
                          uint32_t position);
+/* One document of a term with its frequency (> 0); without positions. Of several calls for one document the
+ * last counts. */
+void inverted_writer_add_freq(struct inverted_writer *, const char *term, size_t len, uint32_t docno,
+                              uint32_t freq);
 size_t inverted_writer_bytes(const struct inverted_writer *); /* memory used */
 /* norms: one byte a document (for the impacts), NULL when there are none. ret_ords, if not NULL: called for
  * each (ord, docno) posting, terms ascending: how keyword columns learn their ordinals. */

@@ -196,16 +196,27 @@ static void flush_doc(struct inverted_writer *w, struct term_entry *t) {
     t->flushed_doc = t->last_doc;
 }
 
+/* The entry of the term, with the document as its unfinished one. */
+static inline struct term_entry *entry_of(struct inverted_writer *w, const char *term, size_t len,
+                                          uint32_t docno) {
+    struct term_entry *t = find_entry(w, term, len);
+    if (t->df && t->last_doc == docno) return t;
+    if (t->df) flush_doc(w, t);
+    t->df++;
+    t->last_doc = docno;
+    t->freq = 0;
+    t->last_position = 0;
+    return t;
+}
+
+void inverted_writer_add_freq(struct inverted_writer *w, const char *term, size_t len, uint32_t docno,
+                              uint32_t freq) {
+    entry_of(w, term, len, docno)->freq = freq;
+}
+
 void inverted_writer_add(struct inverted_writer *w, const char *term, size_t len, uint32_t docno,
                          uint32_t position) {
-    struct term_entry *t = find_entry(w, term, len);
-    if (!t->df || t->last_doc != docno) {
-        if (t->df) flush_doc(w, t);
-        t->df++;
-        t->last_doc = docno;
-        t->freq = 0;
-        t->last_position = 0;
-    }
+    struct term_entry *t = entry_of(w, term, len, docno);
     t->freq++;
     if (!w->has_positions) return;
     stream_add(w, &t->positions, &w->rests[t - w->entries].positions, position - t->last_position);

@@ -2,7 +2,7 @@
  * and ranges. */
 #include "index/segment_internal.h"
 
-static bool too_long(const char *s, size_t len) {
+bool keyword_too_long(const char *s, size_t len) {
     size_t chars = 0;
     if (len <= KEYWORD_MAX_CHARS) return false;
     for (size_t i = 0; i < len; i++) chars += ((uint8_t)s[i] & 0xc0) != 0x80;
@@ -11,7 +11,7 @@ static bool too_long(const char *s, size_t len) {
 
 static int keyword_feed(struct index_feeder *f, const struct jval *value, index_emit *emit, void *ctx,
                         struct err *err) {
-    if (value->type != JVAL_STRING || too_long(value->str, value->count)) return 0;
+    if (value->type != JVAL_STRING || keyword_too_long(value->str, value->count)) return 0;
     emit(ctx, &(struct index_item){.term = value->str, .len = value->count});
     return 0;
 }

@@ -31,7 +31,10 @@ struct schema *schema_ref(struct schema *s) {
 
 void schema_unref(struct schema *s) {
     if (!s || __atomic_sub_fetch(&s->refs, 1, __ATOMIC_ACQ_REL) > 0) return;
-    for (uint32_t i = 0; i < s->n_fields; i++) free(s->fields[i].path);
+    for (uint32_t i = 0; i < s->n_fields; i++) {
+        free(s->fields[i].path);
+        embedding_free(s->fields[i].embedding);
+    }
     free(s->fields);
     free(s->partition_field);
     free(s);
@@ -61,8 +64,10 @@ void schema_builder_init(struct schema_builder *b, const struct schema *old) {
         struct field *f =
             schema_builder_add(b, old->fields[i].path, old->fields[i].path_len, old->fields[i].type);
         char *path = f->path;
+        const struct embedding *e = old->fields[i].embedding;
         *f = old->fields[i];
         f->path = path;
+        if (e) f->embedding = embedding_new(e->model, e->source);
     }
 }
 
@@ -154,7 +159,8 @@ static void write_field(struct writer *w, const struct field *f, unsigned depth)
     write_key(w, "type", 4);
     buf_printf(w->out, "\"%s\"", field_type_name(f->type));
     if (f->type == FIELD_TEXT) write_analyzers(w, f->analyzers);
-    if (f->type == FIELD_VECTOR) {
+    if (f->embedding) embedding_write(f, w->pretty, w->out);
+    if (f->type == FIELD_VECTOR && !f->embedding) {
         buf_adds(w->out, comma(w));
         write_key(w, "dimensions", 10);
         buf_printf(w->out, "%u%s", f->dimensions, comma(w));
@@ -244,7 +250,7 @@ void schema_write_record(const struct schema *s, struct buf *out) {
 
 static bool same_index(const struct field *a, const struct field *b) {
     return a->type == b->type && a->analyzers == b->analyzers && a->dimensions == b->dimensions &&
-           a->similarity == b->similarity;
+           a->similarity == b->similarity && embedding_same(a->embedding, b->embedding);
 }
 
 static int check_no_loss(const struct schema *old, const struct schema *given, struct err *err) {
@@ -290,6 +296,7 @@ int schema_extend(struct schema *old, const char *json, size_t len, struct schem
         now->analyzers = f->analyzers;
         now->dimensions = f->dimensions;
         now->similarity = f->similarity;
+        if (f->embedding) now->embedding = embedding_new(f->embedding->model, f->embedding->source);
         now->inferred = false;
         changed = true;
     }

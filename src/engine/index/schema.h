@@ -23,8 +23,16 @@ enum {
     SCHEMA_MAX_FIELDS = 1000,      /* inferred fields stop here, declared ones are refused beyond */
     SCHEMA_MAX_DEPTH = 20,         /* of object configs */
     SCHEMA_MAX_DIMENSIONS = 4096,
+    SPARSE_MAX_WEIGHTS = 4096,     /* non-zero weights of a sparse vector */
+    SPARSE_MAX_WEIGHT = 64,
     KEYWORD_MAX_CHARS = 4096,      /* longer strings are not indexed */
     ID_MAX_CHARS = 512,            /* UTF-8 characters, so at most 2,048 bytes */
+};
+
+/* A VECTOR field that is filled from a text by a model (provider "openai"). */
+struct embedding {
+    char *model;
+    char *source;           /* path of a TEXT or KEYWORD field */
 };
 
 struct field {
@@ -35,6 +43,7 @@ struct field {
     uint8_t similarity;     /* VECTOR */
     bool inferred;          /* misfits are stored unindexed with a warning instead of refused */
     uint32_t dimensions;    /* VECTOR */
+    struct embedding *embedding; /* VECTOR: managed; NULL: documents bring their vectors */
 };
 
 struct schema {

@@ -73,17 +73,28 @@ static const char *vector_misfit(const struct field *f, const struct jval *v, bo
     return zero ? "a vector without length has no cosine" : NULL;
 }
 
-static const char *sparse_misfit(const struct jval *v) {
+/* NULL when the object is a sparse vector, else the reason; *ret_token: the member that it is about, or NULL.
+ */
+static const char *sparse_misfit(const struct jval *v, const struct jval **ret_token) {
+    uint32_t n = 0;
+    *ret_token = NULL;
     if (v->type != JVAL_OBJECT) return "expected an object of token weights";
-    for (const struct jval *e = v->first; e; e = e->next)
-        if (e->type != JVAL_NUMBER || !isfinite((float)jval_number(e)))
-            return "expected numbers as token weights";
-    return NULL;
+    for (const struct jval *e = v->first; e; e = e->next) {
+        double w = e->type == JVAL_NUMBER ? jval_number(e) : -1;
+        *ret_token = e;
+        if (e->type != JVAL_NUMBER) return "expected a number as the weight";
+        if (!(w >= 0)) return "a weight cannot be negative";
+        if (w > SPARSE_MAX_WEIGHT) return "a weight can be at most 64";
+        n += w > 0;
+    }
+    *ret_token = NULL;
+    return n > SPARSE_MAX_WEIGHTS ? "more than 4096 weights that are not 0" : NULL;
 }
 
 /* NULL when the (non-array, or vector) value fits the field, else the reason. */
 static const char *misfit(const struct field *f, const struct jval *v, bool *ret_dimension) {
     int64_t ignored;
+    const struct jval *token;
     *ret_dimension = false;
     switch (f->type) {
     case FIELD_TEXT:
@@ -102,7 +113,7 @@ static const char *misfit(const struct field *f, const struct jval *v, bool *ret
     case FIELD_VECTOR:
         return vector_misfit(f, v, ret_dimension);
     case FIELD_SPARSE_VECTOR:
-        return sparse_misfit(v);
+        return sparse_misfit(v, &token);
     default:
         return v->type == JVAL_OBJECT ? NULL : "expected an object";
     }
@@ -152,23 +163,39 @@ static int walk_object(struct walk *w, const struct jval *object, size_t base) {
 
 struct check {
     struct buf *warnings;
-    const struct jval *first_vector; /* of the field vector_field, in this document */
-    uint32_t vector_field;
+    uint64_t single[SCHEMA_MAX_FIELDS / 64 + 1]; /* fields of which the document has its one value */
 };
+_Static_assert(SCHEMA_MAX_FIELDS + 2 <= 64 * (SCHEMA_MAX_FIELDS / 64 + 1), "and id and partition field");
 
 static int report_misfit(struct walk *w, const struct field *f, const struct jval *v, const char *why,
                          bool dimension) {
     struct check *c = w->ctx;
-    char text[300];
+    const struct jval *token = NULL;
+    char text[400], at[200] = "";
+    if (f->type == FIELD_SPARSE_VECTOR) sparse_misfit(v, &token);
+    if (token) snprintf(at, sizeof at, "token \"%.*s\": ", QUOTE(token->key, token->key_len));
     if (dimension)
         snprintf(text, sizeof text, "field \"%.*s\" (vector): has %u dimensions, expected %u",
                  QUOTE(f->path, f->path_len), v->count, f->dimensions);
     else
-        snprintf(text, sizeof text, "field \"%.*s\" (%s): %s", QUOTE(f->path, f->path_len),
-                 field_type_name(f->type), why);
+        snprintf(text, sizeof text, "field \"%.*s\" (%s): %s%s", QUOTE(f->path, f->path_len),
+                 field_type_name(f->type), at, why);
     if (!f->inferred) return err_set(w->err, dimension ? ERR_DIMENSION : ERR_INVALID, "%s", text);
     if (c->warnings) buf_printf(c->warnings, "%s; stored without an index\n", text);
     return 0;
+}
+
+/* A document can hold one vector of a field, and one value of the field it is partitioned by. */
+static const char *too_many(const struct schema *s, uint32_t field_no, struct check *c) {
+    const struct field *f = &s->fields[field_no];
+    bool vector = f->type == FIELD_VECTOR || f->type == FIELD_SPARSE_VECTOR;
+    bool partition = s->partition_field && !strcmp(s->partition_field, f->path);
+    uint64_t *word = &c->single[field_no / 64], bit = 1ull << field_no % 64;
+    if (!vector && !partition) return NULL;
+    if (*word & bit)
+        return partition ? "a document can be in only one partition" : "a document can hold only one";
+    *word |= bit;
+    return NULL;
 }
 
 static bool is_id(const struct field *f) {
@@ -181,11 +208,7 @@ static int check_value(struct walk *w, uint32_t field_no, const struct jval *v) 
     bool dimension;
     if (is_id(f)) return 0; /* the writer's business: it may be a number or missing */
     const char *why = misfit(f, v, &dimension);
-    if (!why && f->type == FIELD_VECTOR) {
-        if (c->first_vector && c->vector_field == field_no) why = "a document can hold only one";
-        c->first_vector = v;
-        c->vector_field = field_no;
-    }
+    if (!why) why = too_many(w->schema, field_no, c);
     return why ? report_misfit(w, f, v, why, dimension) : 0;
 }
 
@@ -253,7 +276,7 @@ static int visit_found(const struct schema *s, const struct collect *c, field_vi
             v = &id;
         }
         if (misfit(f, v, &dimension)) continue;
-        if (f->type == FIELD_VECTOR) {
+        if (f->type == FIELD_VECTOR || f->type == FIELD_SPARSE_VECTOR) {
             if (vector_done == found->field_no) continue; /* only the first is indexed */
             vector_done = found->field_no;
         }

@@ -1,13 +1,9 @@
 /* Schema JSON to a schema: a create request's members, schema.json, and the record form. */
+#include "index/analyzer.h"
+#include "index/partition.h"
 #include "index/schema_internal.h"
 #include <jansson.h>
 #include <stdarg.h>
-
-enum {
-    SUPPORTED_ANALYZERS = 1 << ANALYZER_STANDARD | 1 << ANALYZER_ENGLISH,
-    PARTITIONS_MIN = 2,
-    PARTITIONS_MAX = 1024,
-};
 
 struct parser {
     struct schema_builder b;
@@ -50,12 +46,12 @@ static int parse_analyzer(struct parser *p, const json_t *v, uint8_t *mask) {
     const char *name = json_string_value(v);
     for (unsigned a = 0; name && a < ANALYZER_COUNT; a++) {
         if (strcmp(name, analyzer_name(a))) continue;
-        if (!(SUPPORTED_ANALYZERS & 1u << a) && !p->given->any_analyzer)
-            return refuse(p, "analyzer \"%s\" is not supported yet; expected standard or english", name);
+        struct err why = ERR_INIT;
+        if (!p->given->any_analyzer && analyzer_check(a, &why)) return refuse(p, "%s", why.text);
         *mask |= (uint8_t)(1u << a);
         return 0;
     }
-    return refuse(p, "unknown analyzer; expected standard or english");
+    return refuse(p, "unknown analyzer; expected standard, english, japanese or korean");
 }
 
 static int parse_text(struct parser *p, json_t *config, struct field *f) {
@@ -85,13 +81,29 @@ static int parse_similarity(struct parser *p, const json_t *v, uint8_t *ret) {
     return refuse(p, "\"similarity\" must be cosine, euclidean, dot_product or max_inner_product");
 }
 
+static int parse_managed(struct parser *p, json_t *config, struct field *f) {
+    char why[EMBEDDING_WHY];
+    json_t *similarity = NULL;
+    if (embedding_parse(config, f, &similarity, why)) return refuse(p, "%s", why);
+    return similarity ? parse_similarity(p, similarity, &f->similarity) : 0;
+}
+
+static int check_managed(struct parser *p) {
+    char why[EMBEDDING_WHY];
+    const struct field *f;
+    if (!embedding_check(&p->b, &f, why)) return 0;
+    memcpy(p->path, f->path, f->path_len + 1);
+    p->path_len = f->path_len;
+    return refuse(p, "%s", why);
+}
+
 static int parse_vector(struct parser *p, json_t *config, struct field *f) {
     static const char *const known[] = {"type", "dimensions", "similarity", "managedEmbedding", NULL};
     json_t *managed = json_object_get(config, "managedEmbedding");
     json_t *dimensions = json_object_get(config, "dimensions"),
            *similarity = json_object_get(config, "similarity");
     if (managed && !json_is_boolean(managed)) return refuse(p, "\"managedEmbedding\" must be true or false");
-    if (json_is_true(managed)) return refuse(p, "managed embeddings are not supported yet");
+    if (json_is_true(managed)) return parse_managed(p, config, f);
     int r = only_members(p, config, known);
     if (r) return r;
     if (!json_is_integer(dimensions) || json_integer_value(dimensions) < 1 ||
@@ -116,13 +128,12 @@ static int parse_type(struct parser *p, const json_t *config, enum field_type *r
     const char *name = json_string_value(json_object_get(config, "type"));
     for (int t = FIELD_TEXT; name && t <= FIELD_OBJECT; t++) {
         if (strcmp(name, field_type_name(t))) continue;
-        if (t == FIELD_SPARSE_VECTOR && !p->given->any_analyzer)
-            return refuse(p, "sparseVector indexes are not supported yet");
         *ret = t;
         return 0;
     }
-    return refuse(p, "%s; expected text, keyword, long, double, boolean, datetime, vector or object",
-                  name ? "unknown type" : "\"type\" is missing");
+    return refuse(
+        p, "%s; expected text, keyword, long, double, boolean, datetime, vector, sparseVector or object",
+        name ? "unknown type" : "\"type\" is missing");
 }
 
 static int parse_field(struct parser *p, json_t *config, unsigned depth) {
@@ -133,7 +144,8 @@ static int parse_field(struct parser *p, json_t *config, unsigned depth) {
     if (r) return r;
     if (p->path_len == 2 && !memcmp(p->path, "id", 2) && type != FIELD_KEYWORD)
         return refuse(p, "the document's key is always a keyword");
-    if (p->b.schema->n_fields >= SCHEMA_MAX_FIELDS)
+    /* a record also has what was added to the declared ones: id and the partition field */
+    if (p->b.schema->n_fields >= SCHEMA_MAX_FIELDS + (p->given->inferred_allowed ? 2u : 0u))
         return refuse(p, "there are more than %d fields", SCHEMA_MAX_FIELDS);
     struct field *f = schema_builder_add(&p->b, p->path, p->path_len, type);
     if (type == FIELD_TEXT) return parse_text(p, config, f);
@@ -163,6 +175,23 @@ static int parse_configs(struct parser *p, json_t *configs, unsigned depth) {
     return 0;
 }
 
+/* The field is indexed as a keyword whether it is declared or not: the index says where documents belong. */
+static int partition_field(struct parser *p) {
+    const char *path = p->b.schema->partition_field;
+    const struct field *f = schema_builder_find(&p->b, path, strlen(path));
+    if (f && f->type != FIELD_KEYWORD)
+        return refuse(p, "partitionConfig.fieldName: \"%.*s\" is %s: expected a keyword field",
+                      QUOTE(path, strlen(path)), field_type_name(f->type));
+    if (!f && strchr(path, '.'))
+        return refuse(
+            p, "partitionConfig.fieldName: \"%.*s\" is not declared: add it to indexConfigs as keyword",
+            QUOTE(path, strlen(path)));
+    if (!f && strlen(path) > SCHEMA_MAX_PATH)
+        return refuse(p, "partitionConfig.fieldName is longer than %d bytes", SCHEMA_MAX_PATH);
+    if (!f) schema_builder_add(&p->b, path, strlen(path), FIELD_KEYWORD);
+    return 0;
+}
+
 static int parse_partition(struct parser *p, json_t *config) {
     static const char *const known[] = {"fieldName", "dataType", "numPartitions", NULL};
     if (!json_is_object(config)) return refuse(p, "\"partitionConfig\" must be an object");
@@ -180,7 +209,7 @@ static int parse_partition(struct parser *p, json_t *config) {
                       PARTITIONS_MAX);
     p->b.schema->partition_field = xstrdup(json_string_value(name));
     p->b.schema->n_partitions = (uint32_t)json_integer_value(n);
-    return 0;
+    return partition_field(p);
 }
 
 static int parse_inferred(struct parser *p, json_t *list) {
@@ -217,6 +246,7 @@ static int parse_root(struct parser *p, json_t *root, struct schema_given *given
     if (dynamic && !json_is_boolean(dynamic)) return refuse(p, "\"dynamic\" must be true or false");
     if (configs && !json_is_object(configs)) return refuse(p, "\"indexConfigs\" must be an object of fields");
     if (configs && (r = parse_configs(p, configs, 1))) return r;
+    if ((r = check_managed(p))) return r;
     if (partition && (r = parse_partition(p, partition))) return r;
     p->b.schema->dynamic = dynamic ? json_is_true(dynamic) : !configs || !json_object_size(configs);
     given->dynamic = dynamic;

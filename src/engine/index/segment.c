@@ -28,6 +28,7 @@ static void segment_free(struct segment *s) {
     free(atomic_load(&s->seq));
     free(atomic_load(&s->time));
     free(atomic_load(&s->zeros));
+    free(atomic_load(&s->partitions));
     free(s->fields);
     free(s->regions);
     arena_release(&s->arena);

@@ -66,13 +66,13 @@ const struct segment_field *segment_field(const struct segment *, const char *pa
                                           enum analyzer);
 struct field_stats {
     uint32_t n_docs;      /* documents with at least one value (all, incl. deleted) */
-    uint64_t sum_ttf;     /* TEXT: tokens in all; KEYWORD: sum of the document frequencies */
+    uint64_t sum_ttf;     /* TEXT: tokens in all; KEYWORD, SPARSE_VECTOR: sum of the document frequencies */
 };
 void segment_field_stats(const struct segment_field *, struct field_stats *ret);
 /* The documents that have the field, as a bitmap of n_docs bits (uint64_t words, LSB first); NULL = all have it. */
 int segment_field_exists(const struct segment_field *, const uint64_t **ret, struct err *);
 
-/* Terms: TEXT and KEYWORD. */
+/* Terms: TEXT, KEYWORD and SPARSE_VECTOR. */
 struct term_info {
     uint32_t df;          /* documents, incl. deleted; 0 = no such term */
     uint32_t ord;         /* ordinal in the field's dictionary */
@@ -105,7 +105,7 @@ void term_iter_close(struct term_iter *);
 enum { POSTINGS_BLOCK = 128 };
 struct postings {
     uint32_t doc;
-    uint32_t freq;             /* TEXT; 1 for KEYWORD */
+    uint32_t freq;             /* TEXT; SPARSE_VECTOR: code of the weight; 1 for KEYWORD */
     uint32_t df;
     bool has_freqs, has_positions;
     /* private state below */
@@ -177,6 +177,18 @@ int text_norms(const struct segment_field *, const uint8_t **ret, struct err *);
 uint8_t norm_encode(uint32_t length);   /* SmallFloat.intToByte4 */
 uint32_t norm_decode(uint8_t norm);     /* SmallFloat.byte4ToInt */
 
+/* SPARSE_VECTOR: terms and postings whose frequency is the code of the weight: the upper 17 bits of its float32, as
+ * Lucene's FeatureField. A weight below the smallest normal float counts as 0, which is coded as 0 and never stored. */
+#define SPARSE_MIN_WEIGHT 0x1p-126f
+enum { SPARSE_MIN_CODE = 0x00800000 >> 15, SPARSE_MAX_CODE = 0x42800000 >> 15 }; /* the smallest normal float, 64 */
+uint32_t sparse_encode(double weight);
+static inline float sparse_decode(uint32_t code) {
+    float w;
+    uint32_t bits = (code < SPARSE_MAX_CODE ? code : (uint32_t)SPARSE_MAX_CODE) << 15;
+    __builtin_memcpy(&w, &bits, sizeof w);
+    return w;
+}
+
 /* Columns: LONG, DOUBLE, BOOLEAN, DATETIME (as field_value_i64), KEYWORD (ordinals in the dictionary). */
 struct column;
 int column_open(const struct segment_field *, const struct column **ret, struct err *); /* cached in the segment */
@@ -224,6 +236,7 @@ int deletes_read(struct blob *taken, const struct segment *, struct deletes **re
 struct merge_input {
     struct segment *segment;
     const struct deletes *deletes; /* may be NULL */
+    const uint64_t *skip;          /* n_docs bits: documents to leave out as if dead; may be NULL */
 };
 /* Merges the live documents of the inputs into one segment, postings and columns by remapping (no re-analysis, unless
  * the schema indexes a field that an input does not have yet). If an id lives in several inputs the highest sequence

@@ -2,7 +2,7 @@
  * payload. Grammar: docs/FORMAT.md. */
 #include "index/segment_internal.h"
 
-enum { SPEC_INFERRED = 1, SPEC_INDEXED = 2 };
+enum { SPEC_INFERRED = 1, SPEC_INDEXED = 2, SPEC_FINGERPRINT = 4 };
 
 void region_encode(struct buf *out, const struct region *r) {
     buf_add_u16(out, r->kind);
@@ -34,10 +34,12 @@ static void put_entry(struct buf *b, const struct index_spec *spec, const struct
     buf_addc(b, (char)spec->type);
     buf_addc(b, (char)spec->analyzer);
     buf_addc(b, (char)spec->similarity);
-    buf_addc(b, (char)((spec->inferred ? SPEC_INFERRED : 0) | (index_type(spec->type) ? SPEC_INDEXED : 0)));
+    buf_addc(b, (char)((spec->inferred ? SPEC_INFERRED : 0) | (index_type(spec->type) ? SPEC_INDEXED : 0) |
+                       (e->fingerprint ? SPEC_FINGERPRINT : 0)));
     buf_add_varint(b, spec->dimensions);
     buf_add_varint(b, e->stats.n_docs);
     buf_add_varint(b, e->stats.sum_ttf);
+    if (e->fingerprint) buf_add_u64(b, e->fingerprint);
     buf_add_bytes(b, e->ext.data, e->ext.len);
 }
 
@@ -99,6 +101,7 @@ static int get_field(struct segment *s, struct cursor *c, struct segment_field *
     size_t path_len, ext_len;
     const uint8_t *path = cursor_bytes(c, &path_len), *head = cursor_take(c, 4);
     uint64_t dimensions = cursor_varint(c), n_docs = cursor_varint(c), sum_ttf = cursor_varint(c);
+    f->fingerprint = head && head[3] & SPEC_FINGERPRINT ? cursor_u64(c) : 0;
     const uint8_t *ext = cursor_bytes(c, &ext_len);
     if (c->bad || n_docs > s->summary.n_docs || dimensions > SCHEMA_MAX_DIMENSIONS)
         return segment_corrupt(s, err, "damaged directory");
@@ -117,6 +120,11 @@ static int get_field(struct segment *s, struct cursor *c, struct segment_field *
     if (f->spec.type == FIELD_TEXT && f->spec.analyzer >= 8)
         return segment_corrupt(s, err, "damaged directory");
     return f->ops ? f->ops->open(f, ext, ext_len, err) : 0;
+}
+
+bool segment_field_current(const struct segment_field *f) {
+    if (f->spec.type != FIELD_TEXT || (!f->fingerprint && !f->stats.n_docs)) return true;
+    return f->fingerprint && f->fingerprint == analyzer_fingerprint(f->spec.analyzer);
 }
 
 /* A path has one type; only TEXT has it several times, by analyzer. */

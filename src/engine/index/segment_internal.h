@@ -28,8 +28,7 @@ enum region_kind {
     REGION_VECTOR_ROWS = 19,
     REGION_VECTOR_NORMS = 20,
     REGION_VECTOR_DOCS = 21,
-    /* 22..31 reserved: clusters (centroids, lists), RaBitQ codes and factors, sparse dictionary, postings,
-       weights */
+    /* 22..31 reserved: clusters (centroids, lists), RaBitQ codes and factors */
 };
 struct region {
     uint16_t kind, entry; /* entry: of the field in the directory; ENTRY_NONE = of the segment */
@@ -45,6 +44,7 @@ struct segment_field {
     uint16_t entry;
     uint32_t first_region, n_regions;
     struct field_stats stats;
+    uint64_t fingerprint;          /* TEXT: of the analyzer that made it; 0 = unknown, several, or no value */
     struct inverted inverted;      /* TEXT, KEYWORD */
     struct column *_Atomic column; /* made at first use */
 };
@@ -62,8 +62,9 @@ struct segment {
     struct docstore docs;
     struct ids ids;
     struct column *_Atomic seq, *_Atomic time;
-    uint8_t *_Atomic zeros; /* n_docs zero bytes: bitmap or norms of a field nobody has */
-    struct arena arena;     /* paths */
+    uint16_t *_Atomic partitions; /* of each document; made at first use (partition.h) */
+    uint8_t *_Atomic zeros;       /* n_docs zero bytes: bitmap or norms of a field nobody has */
+    struct arena arena;           /* paths */
 };
 
 /* A region of the field or of the segment (NULL); NULL when there is none. */
@@ -75,6 +76,8 @@ int segment_corrupt(const struct segment *, struct err *, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 int segment_field_corrupt(const struct segment_field *, struct err *, const char *what);
 int segment_zeros(const struct segment *, const uint8_t **ret);
+/* Whether analysing the stored documents today gives what the index of the field has. */
+bool segment_field_current(const struct segment_field *);
 
 /* The open() of types with an inverted index. */
 int index_open_inverted(struct segment_field *, const uint8_t *ext, size_t len, struct err *);
@@ -82,6 +85,7 @@ int index_open_inverted(struct segment_field *, const uint8_t *ext, size_t len, 
 /* The directory, encoded behind the last region with its footer. */
 struct segment_dir_entry {
     struct field_stats stats;
+    uint64_t fingerprint; /* TEXT */
     struct buf ext;
 };
 void segment_dir_write(struct blob_writer *, const struct segment_summary *, uint32_t schema_version,

@@ -4,8 +4,9 @@
  * seqs, times
  *   2. documents  in the new order; whole compressed blocks are copied where all their documents stay
  * together
- *   3. indexes    per index of the schema, by the type's merge(); what an input has not indexed is indexed
- * first, from its stored documents, into segments of indexes alone that then take part as inputs
+ *   3. indexes    per index of the schema, by the type's merge(); what an input has not indexed, or with
+ * another version of an analyzer, is indexed first, from its stored documents, into segments of indexes alone
+ * that then take part as inputs
  */
 #include "index/segment_internal.h"
 
@@ -40,7 +41,7 @@ static int check_cancel(const struct merge *m, struct err *err) {
 
 struct order_input {
     struct ids_iter ids;
-    const uint64_t *dead;
+    const uint64_t *dead, *skip;
 };
 struct order {
     struct order_input *inputs;
@@ -51,7 +52,7 @@ struct order {
 static int order_next(struct order_input *in, struct err *err) {
     int r;
     while ((r = ids_iter_next(&in->ids, err)) == 1)
-        if (!deletes_has(in->dead, in->ids.next - 1)) return 1;
+        if (!deletes_has(in->dead, in->ids.next - 1) && !deletes_has(in->skip, in->ids.next - 1)) return 1;
     return r;
 }
 
@@ -87,6 +88,7 @@ static int order_init(struct order *o, const struct merge *m, struct err *err) {
     for (size_t i = 0; i < m->n; i++) {
         ids_iter_init(&o->inputs[i].ids, &m->inputs[i].segment->ids);
         o->inputs[i].dead = deletes_bits(m->inputs[i].deletes);
+        o->inputs[i].skip = m->inputs[i].skip;
         int r = order_next(&o->inputs[i], err);
         if (r < 0) return r;
         if (r) o->heap[o->n++] = (uint32_t)i;
@@ -203,9 +205,11 @@ static int merge_documents(struct merge *m, struct err *err) {
 
 /* ---- 3. indexes ---- */
 
+/* NULL: to be indexed again. An index of an analyzer that is not there today is kept as it is. */
 static const struct segment_field *field_of(const struct segment *s, const struct index_spec *spec) {
     const struct segment_field *f = segment_field(s, spec->path, spec->path_len, spec->type, spec->analyzer);
-    return f && index_spec_equal(&f->spec, spec) ? f : NULL;
+    if (!f || !index_spec_equal(&f->spec, spec)) return NULL;
+    return segment_field_current(f) || !analyzer_fingerprint(spec->analyzer) ? f : NULL;
 }
 
 /* The part of the schema that the input has not indexed, with the objects that lead there; NULL when nothing
@@ -305,6 +309,19 @@ static size_t sources_of(const struct merge *m, const struct index_spec *spec, s
     return n;
 }
 
+/* Of the merged index: that of all its inputs. */
+static uint64_t fingerprint_of(const struct merge *m, const struct index_spec *spec) {
+    uint64_t common = 0;
+    for (size_t i = 0; spec->type == FIELD_TEXT && i < m->n; i++) {
+        const struct segment_field *f = field_of(m->inputs[i].segment, spec);
+        if (f && !f->fingerprint && !f->stats.n_docs) continue;
+        uint64_t v = f ? f->fingerprint : analyzer_fingerprint(spec->analyzer);
+        if (!v || (common && v != common)) return 0;
+        common = v;
+    }
+    return common;
+}
+
 static int merge_indexes(struct merge *m, struct segment_dir_entry *entries, struct buf *regions,
                          struct err *err) {
     struct index_source *sources = xcalloc(m->n + m->n_pieces, sizeof *sources);
@@ -315,11 +332,13 @@ static int merge_indexes(struct merge *m, struct segment_dir_entry *entries, str
         struct index_out out = {
             .blob = m->base.out, .regions = regions, .n_docs = m->base.summary.n_docs, .entry = (uint16_t)i};
         struct index_merge im = {.spec = spec, .sources = sources, .cancel = m->cancel};
+        entries[i].fingerprint = fingerprint_of(m, spec);
         if (!ops || !(im.n_sources = sources_of(m, spec, sources))) continue;
         r = check_cancel(m, err);
         if (!r) r = ops->merge(&im, &out, err);
         if (!r && !out.stats.n_docs) buf_clear(&out.ext); /* nothing survived: as if nobody ever had it */
-        entries[i] = (struct segment_dir_entry){out.stats, out.ext};
+        entries[i].stats = out.stats;
+        entries[i].ext = out.ext;
     }
     free(sources);
     return r;

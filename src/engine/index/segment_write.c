@@ -140,7 +140,9 @@ static int finish_indexes(struct segment_writer *w, struct segment_dir_entry *en
             .blob = w->out, .regions = regions, .n_docs = w->base.summary.n_docs, .entry = (uint16_t)i};
         if (!w->writers[i]) continue;
         r = w->writers[i]->ops->writer_finish(w->writers[i], &out, err);
-        entries[i] = (struct segment_dir_entry){out.stats, out.ext};
+        entries[i] = (struct segment_dir_entry){.stats = out.stats, .ext = out.ext};
+        if (w->feeder.specs[i].type == FIELD_TEXT)
+            entries[i].fingerprint = analyzer_fingerprint(w->feeder.specs[i].analyzer);
         w->writers[i]->ops->writer_free(w->writers[i]);
         w->writers[i] = NULL;
     }

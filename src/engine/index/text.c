@@ -1,7 +1,8 @@
 /* TEXT: an inverted index with frequencies and positions, and one length byte a document, per analyzer.
  *
  * Values of one field in a document follow each other with a position gap, so that no phrase reaches from one
- * into the next. Only documents with at least one token count, as in Lucene's docCount. */
+ * into the next. Only documents with at least one token count, as in Lucene's docCount. Tokens at one
+ * position count once in the length and each in the sum, as there. */
 #include "index/segment_internal.h"
 
 enum { TEXT_POSITION_GAP = 100 }; /* Elasticsearch's default for text fields */
@@ -30,7 +31,8 @@ struct text_writer {
     struct inverted_writer *inverted;
     uint8_t *norms;
     size_t cap;
-    uint32_t length; /* tokens of base.last_doc */
+    uint32_t length;        /* positions with a token in base.last_doc */
+    uint32_t last_position; /* the last of them */
 };
 
 static struct index_writer *text_writer_new(const struct index_spec *spec) {
@@ -59,7 +61,8 @@ static void text_emit(void *ctx, const struct index_item *item) {
     struct text_writer *w = ctx;
     if (w->base.last_doc != w->base.docno) end_document(w);
     index_writer_begin(&w->base);
-    w->length++;
+    if (!w->length || item->position != w->last_position) w->length++;
+    w->last_position = item->position;
     inverted_writer_add(w->inverted, item->term, item->len, w->base.docno, item->position);
 }
 

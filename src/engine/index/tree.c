@@ -1,5 +1,6 @@
 /* Encoding, loading and committing the versioned tree; grammar in tree.h. */
 #include "index/tree.h"
+#include "index/partition.h"
 #include "util/codec.h"
 
 #include <stdio.h>
@@ -321,50 +322,106 @@ static int put_intermediate(struct object_store *store, const struct buf *payloa
     return r;
 }
 
-/* The intermediate of `old` that holds exactly this payload, or NULL. */
-static const struct intermediate *same_intermediate(const struct tree *old, const struct buf *payload) {
+/* By group of partitions, then block; else in the order they were made in. */
+static int leaf_order(const void *pa, const void *pb) {
+    const struct leaf *a = *(struct leaf *const *)pa, *b = *(struct leaf *const *)pb;
+    uint32_t x = partition_group(a->partition), y = partition_group(b->partition);
+    if (x != y) return x < y ? -1 : 1;
+    if (a->partition != b->partition) return a->partition < b->partition ? -1 : 1;
+    return a < b ? -1 : 1;
+}
+
+static void sort_leaves(struct tree *t) {
+    const struct leaf **order = xmalloc(t->n_leaves * sizeof *order);
+    struct leaf *sorted = xmalloc(t->n_leaves * sizeof *sorted);
+    for (uint32_t i = 0; i < t->n_leaves; i++) order[i] = &t->leaves[i];
+    if (t->n_leaves) qsort(order, t->n_leaves, sizeof *order, leaf_order);
+    for (uint32_t i = 0; i < t->n_leaves; i++) sorted[i] = *order[i];
+    free(order);
+    free(t->leaves);
+    t->leaves = sorted;
+}
+
+/* Leaves from `from` on that make one intermediate: of one group, so that a change of a partition rewrites only its own. */
+static uint32_t take_group(const struct tree *t, uint32_t from, uint32_t *ret_partition) {
+    uint32_t group = partition_group(t->leaves[from].partition), n = 1;
+    *ret_partition = t->leaves[from].partition;
+    for (; n < INTERMEDIATE_MAX_LEAVES && from + n < t->n_leaves; n++) {
+        if (partition_group(t->leaves[from + n].partition) != group) break;
+        if (t->leaves[from + n].partition != *ret_partition) *ret_partition = group;
+    }
+    return n;
+}
+
+static uint64_t payload_hash(const struct buf *payload) {
+    return hash64(payload->data, payload->len, 0);
+}
+
+/* Hashes of the payloads of the intermediates that `old` has. */
+static uint64_t *old_hashes(const struct tree *old) {
     struct buf b = BUF_INIT;
-    const struct intermediate *found = NULL;
-    uint32_t at = 0;
-    for (uint32_t i = 0; old && i < old->n_intermediates && !found; i++) {
+    uint64_t *hashes = xcalloc(old ? old->n_intermediates : 0, sizeof *hashes);
+    for (uint32_t i = 0, at = 0; old && i < old->n_intermediates; at += old->intermediates[i++].n_leaves) {
         const struct intermediate *m = &old->intermediates[i];
         buf_clear(&b);
         encode_intermediate(&b, old->leaves + at, m->n_leaves, m->partition);
+        hashes[i] = payload_hash(&b);
+    }
+    buf_release(&b);
+    return hashes;
+}
+
+/* The intermediate of `old` that holds exactly this payload, or NULL. */
+static const struct intermediate *same_intermediate(const struct tree *old, const uint64_t *hashes,
+                                                    const struct buf *payload) {
+    struct buf b = BUF_INIT;
+    const struct intermediate *found = NULL;
+    uint64_t hash = payload_hash(payload);
+    for (uint32_t i = 0, at = 0; old && i < old->n_intermediates && !found; at += old->intermediates[i++].n_leaves) {
+        const struct intermediate *m = &old->intermediates[i];
+        if (hashes[i] != hash) continue;
+        buf_clear(&b);
+        encode_intermediate(&b, old->leaves + at, m->n_leaves, m->partition);
         if (b.len == payload->len && !memcmp(b.data, payload->data, b.len)) found = m;
-        at += m->n_leaves;
     }
     buf_release(&b);
     return found;
 }
 
+static void sum_leaves(struct intermediate *m, const struct leaf *leaves) {
+    for (uint32_t k = 0; k < m->n_leaves; k++) {
+        m->n_docs += leaves[k].n_docs;
+        m->n_deleted += leaves[k].n_deleted;
+        m->bytes += leaves[k].segment.size + leaves[k].deletes.size;
+    }
+}
+
 static int put_intermediates(struct object_store *store, struct tree *t, const struct tree *old, const char *prefix,
                              struct rng *rng, struct err *err) {
     struct buf payload = BUF_INIT;
+    uint64_t *hashes = old_hashes(old);
     int r = 0;
+    sort_leaves(t);
     free(t->intermediates);
-    t->n_intermediates = (t->n_leaves + INTERMEDIATE_MAX_LEAVES - 1) / INTERMEDIATE_MAX_LEAVES;
-    t->intermediates = xcalloc(t->n_intermediates, sizeof *t->intermediates);
+    t->intermediates = xcalloc(t->n_leaves, sizeof *t->intermediates);
+    t->n_intermediates = 0;
     t->n_docs = t->n_deleted = t->bytes = 0;
-    for (uint32_t i = 0; i < t->n_intermediates && !r; i++) {
-        struct intermediate *m = &t->intermediates[i];
-        const struct leaf *leaves = t->leaves + (size_t)i * INTERMEDIATE_MAX_LEAVES;
-        uint32_t n = MIN(t->n_leaves - i * INTERMEDIATE_MAX_LEAVES, (uint32_t)INTERMEDIATE_MAX_LEAVES);
-        for (uint32_t k = 0; k < n; k++) {
-            m->n_docs += leaves[k].n_docs;
-            m->n_deleted += leaves[k].n_deleted;
-            m->bytes += leaves[k].segment.size + leaves[k].deletes.size;
-        }
-        m->n_leaves = n;
+    for (uint32_t at = 0; at < t->n_leaves && !r;) {
+        struct intermediate *m = &t->intermediates[t->n_intermediates++];
+        m->n_leaves = take_group(t, at, &m->partition);
+        sum_leaves(m, t->leaves + at);
         buf_clear(&payload);
-        encode_intermediate(&payload, leaves, n, 0);
-        const struct intermediate *same = same_intermediate(old, &payload);
+        encode_intermediate(&payload, t->leaves + at, m->n_leaves, m->partition);
+        const struct intermediate *same = same_intermediate(old, hashes, &payload);
         if (same) m->ref = same->ref;
         else r = put_intermediate(store, &payload, prefix, rng, &m->ref, err);
         t->n_docs += m->n_docs;
         t->n_deleted += m->n_deleted;
         t->bytes += m->bytes;
+        at += m->n_leaves;
     }
     buf_release(&payload);
+    free(hashes);
     return r;
 }
 

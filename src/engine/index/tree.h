@@ -18,7 +18,8 @@ struct object_ref {
 
 struct leaf {
     struct object_ref segment, deletes;
-    uint32_t n_docs, n_deleted, partition;
+    uint32_t n_docs, n_deleted;
+    uint32_t partition;         /* block of partitions (index/partition.h); 0 in a collection without */
     uint64_t seq_min, seq_max;
     int64_t time_min, time_max;
     uint64_t raw_bytes, live_sum;
@@ -28,7 +29,7 @@ struct leaf {
 
 struct intermediate {
     struct object_ref ref;
-    uint32_t partition, n_leaves;
+    uint32_t partition, n_leaves; /* block that covers the leaves' */
     uint64_t n_docs, n_deleted, bytes;
 };
 
@@ -50,7 +51,7 @@ struct tree {
     size_t schema_len;
     struct intermediate *intermediates;
     uint32_t n_intermediates;
-    struct leaf *leaves;    /* all of them, in the intermediates' order */
+    struct leaf *leaves;    /* all of them, in the intermediates' order: leaves of one block of partitions side by side */
     uint32_t n_leaves;
     uint64_t n_docs, n_deleted, bytes;
 };

@@ -1,6 +1,6 @@
-/* An answer as text: jsonl, json, ids; selection of fields. */
-#include "query/answer.h"
-#include "query/query_internal.h"
+/* An answer as text: jsonl, json, ids, count; selection of fields. */
+#include "query/answer_internal.h"
+#include "query/facet.h"
 #include <math.h>
 #include <stdio.h>
 
@@ -9,30 +9,15 @@ void answer_free(struct answer *a) {
     for (uint32_t i = 0; i < a->n_hits; i++) {
         free(a->hits[i].id);
         free(a->hits[i].doc);
+        free(a->hits[i].explain);
     }
     free(a->hits);
     free(a->collection);
+    facets_free(a->facets);
     free(a);
 }
 
 /* ---- selection ---- */
-
-struct path {
-    char *s;
-    size_t len;
-};
-struct paths {
-    struct path *all;
-    uint32_t n, cap;
-};
-
-struct selection {
-    struct paths include, exclude;
-    struct arena arena; /* one document at a time */
-    struct buf path;    /* of the member being looked at */
-    unsigned depth;     /* of objects around it */
-    bool dropped;       /* something of the current document was left out */
-};
 
 static void paths_add(struct paths *p, const char *s, size_t len) {
     VEC_GROW(p->all, p->n, p->cap);
@@ -73,7 +58,8 @@ static void selection_init(struct selection *s, const struct query_request *requ
     paths_add_list(&s->exclude, request->exclude);
     for (uint32_t i = 0; !request->include_vectors && i < schema->n_fields; i++) {
         const struct field *f = &schema->fields[i];
-        if (f->type != FIELD_VECTOR || paths_have(&s->include, f->path, f->path_len)) continue;
+        bool vector = f->type == FIELD_VECTOR || f->type == FIELD_SPARSE_VECTOR;
+        if (!vector || paths_have(&s->include, f->path, f->path_len)) continue;
         paths_add(&s->exclude, f->path, f->path_len);
     }
 }
@@ -173,8 +159,7 @@ static bool select_value(struct selection *s, const struct jval *v, bool include
     return kept;
 }
 
-/* Adds the document as the request wants it. */
-static int add_document(struct selection *s, const struct answer_hit *hit, struct buf *out, struct err *err) {
+int selection_add(struct selection *s, const struct answer_hit *hit, struct buf *out, struct err *err) {
     size_t start = out->len;
     struct jval *doc;
     if (!s->include.n && !s->exclude.n) {
@@ -205,7 +190,7 @@ static void join_lines(struct buf *out, size_t start) {
 
 /* ---- formats ---- */
 
-static void add_score(struct buf *out, float score) {
+void answer_add_score(struct buf *out, float score) {
     char text[32];
     if (!isfinite(score)) {
         buf_adds(out, "null");
@@ -218,19 +203,37 @@ static void add_score(struct buf *out, float score) {
     buf_adds(out, text);
 }
 
+void answer_add_double(struct buf *out, double number) {
+    char text[40];
+    if (!isfinite(number)) {
+        buf_adds(out, "null");
+        return;
+    }
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, number);
+        if (strtod(text, NULL) == number) break;
+    }
+    buf_adds(out, text);
+}
+
 static int add_hit(const struct answer *a, const struct answer_hit *hit, struct selection *s, struct buf *out,
                    struct err *err) {
     buf_adds(out, "{\"collection\":");
     buf_add_json_string(out, a->collection, strlen(a->collection));
     buf_adds(out, ",\"score\":");
-    add_score(out, hit->score);
+    answer_add_score(out, hit->score);
     buf_adds(out, ",\"doc\":");
-    int r = add_document(s, hit, out, err);
+    int r = selection_add(s, hit, out, err);
+    if (hit->explain) {
+        buf_adds(out, ",\"explain\":");
+        buf_adds(out, hit->explain);
+    }
     buf_addc(out, '}');
     return r;
 }
 
-static int format_jsonl(const struct answer *a, struct selection *s, struct buf *out, struct err *err) {
+static int format_jsonl(const struct answer *a, struct selection *s, uint32_t facet_size, struct buf *out,
+                        struct err *err) {
     int r = 0;
     for (uint32_t i = 0; i < a->n_hits && !r; i++) {
         size_t start = out->len;
@@ -238,19 +241,30 @@ static int format_jsonl(const struct answer *a, struct selection *s, struct buf 
         join_lines(out, start);
         buf_addc(out, '\n');
     }
+    for (uint32_t i = 0; a->facets && i < a->facets->n; i++) {
+        facet_format(a->facets, i, facet_size, out);
+        buf_addc(out, '\n');
+    }
     return r;
 }
 
-static int format_json(const struct answer *a, struct selection *s, struct buf *out, struct err *err) {
+static int format_json(const struct answer *a, struct selection *s, uint32_t facet_size, struct buf *out,
+                       struct err *err) {
     int r = 0;
     buf_printf(out, "{\"took\":%lld,\"maxScore\":", (long long)(a->took_us / 1000));
-    add_score(out, a->max_score);
+    answer_add_score(out, a->max_score);
     buf_printf(out, ",\"total\":%llu,\"docs\":[", (unsigned long long)a->total);
     for (uint32_t i = 0; i < a->n_hits && !r; i++) {
         if (i) buf_addc(out, ',');
         r = add_hit(a, &a->hits[i], s, out, err);
     }
-    buf_adds(out, "],\"isDocsInline\":true}\n");
+    buf_adds(out, "],\"isDocsInline\":true");
+    if (a->facets) buf_adds(out, ",\"facets\":[");
+    for (uint32_t i = 0; a->facets && i < a->facets->n; i++) {
+        if (i) buf_addc(out, ',');
+        facet_format(a->facets, i, facet_size, out);
+    }
+    buf_adds(out, a->facets ? "]}\n" : "}\n");
     return r;
 }
 
@@ -273,12 +287,22 @@ int answer_format(const struct answer *a, const struct query_request *request, c
                   struct buf *out, struct err *err) {
     struct selection s;
     size_t start = out->len;
+    int r;
     if (request->format == FORMAT_IDS) {
         format_ids(a, out);
         return 0;
     }
+    if (request->format == FORMAT_COUNT) {
+        buf_printf(out, "%llu\n", (unsigned long long)a->total);
+        return 0;
+    }
     selection_init(&s, request, schema);
-    int r = request->format == FORMAT_JSON ? format_json(a, &s, out, err) : format_jsonl(a, &s, out, err);
+    if (request->format == FORMAT_JSON)
+        r = format_json(a, &s, request->facet_size, out, err);
+    else if (request->format == FORMAT_JSONL)
+        r = format_jsonl(a, &s, request->facet_size, out, err);
+    else
+        r = answer_format_table(a, request->format, &s, out, err);
     selection_release(&s);
     if (r) out->len = start;
     return r;

@@ -21,9 +21,12 @@
 #endif
 _Static_assert(FLT_EVAL_METHOD == 0, "scores need float32 arithmetic");
 
+static const float BM25_K1 = 1.2f, BM25_B = 0.75f;
+
 /* What all terms of one field share. */
 struct bm25 {
     uint64_t n_docs;
+    float average_length;
     float norm_inverse[256];
 };
 /* field_ttf 0: avgdl is 1. */

@@ -70,6 +70,7 @@ int search_hit_compare(const struct sort_key *sort, uint32_t n_sort, const struc
 void search_hit_release(struct search_hit *hit) {
     free(hit->sort);
     free(hit->id);
+    free(hit->fused);
     *hit = (struct search_hit){0};
 }
 

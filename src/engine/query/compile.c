@@ -1,4 +1,5 @@
 /* The check: syntax trees and JSON objects against a schema, giving the immutable query. */
+#include "query/fuse.h"
 #include "query/query_internal.h"
 #include <float.h>
 #include <math.h>
@@ -67,6 +68,14 @@ void compile_term(struct compiler *c, struct query_node *n, struct query_term *t
     *bucket = t->slot + 1;
 }
 
+void compile_fuzzy(struct compiler *c, struct query_node *n) {
+    struct query *q = c->query;
+    n->field_slot = field_slot(c, n);
+    n->fuzzy_no = q->n_fuzzy;
+    VEC_GROW(q->fuzzy, q->n_fuzzy, c->cap_fuzzy);
+    q->fuzzy[q->n_fuzzy++] = n;
+}
+
 /* ---- booleans ---- */
 
 struct query_node *bool_new(struct compiler *c, const struct query_clause *clauses, uint32_t n,
@@ -94,6 +103,19 @@ struct query_node *bool_new(struct compiler *c, const struct query_clause *claus
     b->n_clauses = n_kept;
     b->min_should_match = min_should_match;
     return b;
+}
+
+struct query_node *fuse_new(struct compiler *c, enum fusion fusion, struct query_node *const sides[2],
+                            const double weights[2]) {
+    struct query_node *n = node_new(c, QUERY_FUSE);
+    n->fusion = fusion;
+    n->n_clauses = 2;
+    n->clauses = arena_alloc(&c->query->arena, 2 * sizeof *n->clauses);
+    for (int i = 0; i < 2; i++) {
+        n->clauses[i] = (struct query_clause){OCCUR_SHOULD, sides[i] ? sides[i] : node_new(c, QUERY_NONE)};
+        n->weights[i] = weights[i];
+    }
+    return n;
 }
 
 static int compile_syntax(struct compiler *c, const struct syntax *s, struct query_node **ret) {
@@ -182,20 +204,25 @@ int compile_knn(struct compiler *c, const struct field *f, const float *vector, 
 int query_near_field(const struct query_request *request, const struct schema *schema,
                      const struct field **ret, struct err *err) {
     const struct field *found = NULL;
+    const char *option = request->near_text ? "like" : "near";
+    const char *kind = request->near_text ? "vector field with a managed embedding" : "vector field";
     if (request->near_field) {
         found = schema_find(schema, request->near_field, strlen(request->near_field));
-        if (found && found->type == FIELD_VECTOR) return *ret = found, 0;
-        return err_set(err, ERR_INVALID, "near: \"%.*s\" is not a vector field", SHOWN(request->near_field));
+        if (found && found->type == FIELD_VECTOR && (found->embedding || !request->near_text))
+            return *ret = found, 0;
+        return err_set(err, ERR_INVALID, "%s: \"%.*s\" is not a %s", option, SHOWN(request->near_field),
+                       kind);
     }
     for (uint32_t i = 0; i < schema->n_fields; i++) {
-        if (schema->fields[i].type != FIELD_VECTOR) continue;
+        if (schema->fields[i].type != FIELD_VECTOR || (request->near_text && !schema->fields[i].embedding))
+            continue;
         if (found)
             return err_set(err, ERR_INVALID,
-                           "near: there are several vector fields (\"%.*s\", \"%.*s\"): name one",
+                           "%s: there are several vector fields (\"%.*s\", \"%.*s\"): name one", option,
                            SHOWN(found->path), SHOWN(schema->fields[i].path));
         found = &schema->fields[i];
     }
-    if (!found) return err_set(err, ERR_INVALID, "near: the collection has no vector field");
+    if (!found) return err_set(err, ERR_INVALID, "%s: the collection has no %s", option, kind);
     *ret = found;
     return 0;
 }
@@ -219,14 +246,31 @@ static bool is_blank(const char *s) {
     return !s[strspn(s, " \t\r\n")];
 }
 
+/* The text and the nearest documents as the two sides of a fusion. */
+static int compile_near_fused(struct compiler *c, const struct field *near, const float *vector,
+                              uint32_t dimensions, struct query_node **ret) {
+    static const double weights[2] = {0.5, 0.5};
+    const struct query_request *request = c->request;
+    struct query_node *sides[2] = {NULL, NULL};
+    int r = compile_body(c, request, &sides[0]);
+    uint32_t k = MAX((uint32_t)FUSE_MIN_HITS, request->size + request->from);
+    if (!r) r = compile_knn(c, near, vector, dimensions, k, NULL, &sides[1]);
+    if (!r) *ret = fuse_new(c, request->fuse, sides, weights);
+    return r;
+}
+
 static int compile_request(struct compiler *c, const float *near_vector, uint32_t near_dim,
                            struct query_node **ret) {
     const struct query_request *request = c->request;
     const struct field *near = NULL;
     bool text = request->json || (request->text && !is_blank(request->text));
+    bool by_vector = request->near_id || request->near_text;
     int r;
     *ret = NULL;
-    if (!request->near_id) {
+    if (request->fuse && (!by_vector || !text))
+        return err_set(c->err, ERR_INVALID,
+                       "fuse: expected a text, and near or like, whose hits it combines");
+    if (!by_vector) {
         if (!text) return err_set(c->err, ERR_INVALID, "the query is empty (*:* matches every document)");
         return compile_body(c, request, ret);
     }
@@ -234,10 +278,12 @@ static int compile_request(struct compiler *c, const float *near_vector, uint32_
         return err_set(c->err, ERR_INVALID, "near: size and from together must be at most %d",
                        QUERY_MAX_SIZE);
     if ((r = query_near_field(request, c->schema, &near, c->err))) return r;
+    if (!near_vector && request->near_text) return err_set(c->err, ERR_INVALID, "like: cannot be used here");
     if (!near_vector)
         return err_set(c->err, ERR_INVALID, "near: document \"%.*s\" has no vector in field \"%.*s\"",
                        SHOWN(request->near_id), SHOWN(near->path));
     struct query_node *filter = NULL;
+    if (request->fuse) return compile_near_fused(c, near, near_vector, near_dim, ret);
     if (text) {
         c->in_knn = true;
         if ((r = compile_body(c, request, &filter))) return r;
@@ -296,7 +342,60 @@ static int compile_sort(struct compiler *c, const char *sort) {
     return r;
 }
 
+/* ---- facets ---- */
+
+static int compile_facets(struct compiler *c, const char *fields) {
+    struct query *q = c->query;
+    struct buf item = BUF_INIT;
+    const struct field *f;
+    size_t colon;
+    int r = 0;
+    while (!r && list_next(&fields, &item, &colon, false)) {
+        if (q->n_facets == FACET_MAX_FIELDS)
+            r = err_set(c->err, ERR_INVALID, "facet: there are more than %d fields", FACET_MAX_FIELDS);
+        else if ((r = compile_field(c, (char *)item.data, item.len, &f)))
+            r = err_wrap(c->err, "facet");
+        else if (f->type < FIELD_KEYWORD || f->type > FIELD_DATETIME)
+            r = err_set(c->err, ERR_INVALID,
+                        "facet: field \"%.*s\" is %s: expected a keyword, number, boolean or datetime",
+                        SHOWN(f->path), field_type_name(f->type));
+        else
+            q->facets[q->n_facets++] =
+                (struct facet_field){arena_strndup(&q->arena, f->path, f->path_len), f->type};
+    }
+    buf_release(&item);
+    return r;
+}
+
+/* ---- partitions ---- */
+
+static int compile_partitions(struct compiler *c, const struct query_request *request) {
+    const struct schema *s = c->schema;
+    const char *list = request->partitions, *field = request->partition_field;
+    struct buf value = BUF_INIT;
+    size_t colon;
+    if (!s->partition_field)
+        return err_set(c->err, ERR_INVALID, "partitionFilter: the collection has no partitions");
+    if (field && strcmp(field, s->partition_field))
+        return err_set(c->err, ERR_INVALID, "partitionFilter.field: expected \"%.*s\", the partition field",
+                       SHOWN(s->partition_field));
+    c->query->partitioned = true;
+    while (list_next(&list, &value, &colon, false))
+        partition_set_add(&c->query->partitions, partition_of_value(s, (char *)value.data, value.len));
+    buf_release(&value);
+    return 0;
+}
+
 /* ---- the ends ---- */
+
+/* A fused list has its own order. */
+static int check_fused(struct compiler *c) {
+    const struct query *q = c->query;
+    bool by_score = q->n_sort == 1 && !strcmp(q->sort[0].field, "_score") && q->sort[0].descending;
+    if (q->n_sort && !by_score)
+        return err_set(c->err, ERR_INVALID, "sort: the hits of rrf, mm and l2 come by their fused score");
+    return 0;
+}
 
 static int check_boosts(struct compiler *c, const struct query_node *n, double path) {
     path *= n->boost;
@@ -340,13 +439,17 @@ int query_compile(const struct query_request *request, const struct schema *sche
         return err_set(err, ERR_INVALID, "from and size together must be at most %d", REQUEST_MAX_WINDOW);
     compiler_init(&c, schema, err);
     c.request = request;
+    c.in_filter = request->only_filter;
     if (request->default_field)
         c.default_field =
             (struct syntax_text){request->default_field, (uint32_t)strlen(request->default_field)};
     int r = compile_request(&c, near_vector, near_dim, &root);
+    if (!r && request->partitions) r = compile_partitions(&c, request);
     if (!r && request->sort) r = compile_sort(&c, request->sort);
-    bool shown = request->format != FORMAT_IDS;
-    c.query->needs_scores = shown || !c.query->n_sort;
+    if (!r && request->facets) r = compile_facets(&c, request->facets);
+    if (!r && root && root->kind == QUERY_FUSE) r = check_fused(&c);
+    bool shown = request->format == FORMAT_JSONL || request->format == FORMAT_JSON;
+    c.query->needs_scores = shown || (!c.query->n_sort && request->format != FORMAT_COUNT);
     for (uint32_t i = 0; i < c.query->n_sort; i++)
         if (!strcmp(c.query->sort[i].field, "_score")) c.query->needs_scores = true;
     return compiler_finish(&c, r, root, ret);
@@ -366,5 +469,6 @@ void query_free(struct query *q) {
     arena_release(&q->arena);
     free(q->field_slots);
     free(q->term_slots);
+    free(q->fuzzy);
     free(q);
 }

@@ -1,6 +1,7 @@
 /* Evaluates constant-score clauses to bitmaps, through columns where they are contiguous and else through
  * postings. */
 #include "query/docset.h"
+#include "query/regex.h"
 
 enum { POLL_POSTINGS = 1 << 16, ORDS_BY_POSTINGS = 8 };
 
@@ -100,12 +101,41 @@ static void wildcard_prefix(const struct query_term *pattern, struct buf *out) {
     }
 }
 
+static int add_match(void *ctx, const struct term_iter *it, int32_t state, struct err *err) {
+    return add_postings(ctx, &it->info, err);
+}
+
+static int build_regex(struct docset_job *job, const struct regex *regex, struct err *err) {
+    struct regex_matcher m;
+    struct term_walk w = {job->field, &m.base, job->cancel, add_match, job};
+    regex_matcher_init(&m, regex);
+    int r = term_walk(&w, err);
+    regex_matcher_release(&m);
+    return r;
+}
+
+/* A "?" narrows what may follow, which the walk makes use of. False: no "?" before the first "*", or too
+ * long. */
+static bool walk_wildcard(struct docset_job *job, int *ret_r, struct err *err) {
+    const struct query_term *pattern = &job->node->terms[0];
+    const char *question = memchr(pattern->text, '?', pattern->len),
+               *star = memchr(pattern->text, '*', pattern->len);
+    struct arena arena = ARENA_INIT;
+    if (!question || (star && star < question)) return false;
+    const struct regex *regex = regex_of_wildcard(&arena, pattern->text, pattern->len);
+    if (regex) *ret_r = build_regex(job, regex, err);
+    arena_release(&arena);
+    return regex;
+}
+
 static int build_wildcard(struct docset_job *job, struct err *err) {
     const struct query_term *pattern = &job->node->terms[0];
     struct buf prefix = BUF_INIT;
     struct term_iter it;
+    int r;
+    if (walk_wildcard(job, &r, err)) return r;
     wildcard_prefix(pattern, &prefix);
-    int r = term_iter_open(&it, job->field, (const char *)prefix.data, prefix.len, err);
+    r = term_iter_open(&it, job->field, (const char *)prefix.data, prefix.len, err);
     if (r) goto out;
     while ((r = term_iter_next(&it, err)) == 1) {
         if (it.term.len < prefix.len || (prefix.len && memcmp(it.term.data, prefix.data, prefix.len) != 0))
@@ -236,6 +266,9 @@ int docset_build(const struct segment *segment, const struct query_node *node, u
             break;
         case QUERY_WILDCARD:
             r = build_wildcard(&job, err);
+            break;
+        case QUERY_REGEX:
+            r = build_regex(&job, node->regex, err);
             break;
         case QUERY_EXISTS:
             r = build_exists(&job, &set, err);

@@ -90,6 +90,20 @@ static int compile_filter(struct compiler *c, json_t *filter, unsigned depth, st
     return r;
 }
 
+/* A good queryText has become a queryVector before the query is compiled (query_text.h). */
+static int refuse_text(struct compiler *c, json_t *v, const struct field *f) {
+    const char *text = json_string_value(json_object_get(v, "queryText"));
+    if (json_object_get(v, "queryVector"))
+        return refuse(c, "expected \"queryVector\" or \"queryText\", not both");
+    if (!f->embedding)
+        return err_set(c->err, ERR_INVALID,
+                       "%s: field \"%.*s\" has no managed embedding: give a \"queryVector\"", path_of(c),
+                       SHOWN(f->path));
+    if (!text || !text[strspn(text, " \t\r\n")])
+        return refuse(c, "expected a string with some text as \"queryText\"");
+    return refuse(c, "a \"queryText\" cannot be used here");
+}
+
 static int compile_knn_object(struct compiler *c, json_t *v, unsigned depth, struct query_node **ret) {
     static const char *const known[] = {"field", "queryVector", "queryText", "k", "filter", NULL};
     const struct field *f;
@@ -100,20 +114,24 @@ static int compile_knn_object(struct compiler *c, json_t *v, unsigned depth, str
     int r = only_members(c, v, known);
     if (r) return r;
     if (c->in_knn) return refuse(c, "a kNN search cannot stand inside the filter of another");
-    if (json_object_get(v, "queryText"))
-        return refuse(c, "queryText (managed embeddings) is not supported yet");
+    if (c->in_filter) return refuse(c, "a kNN search cannot select the documents to delete");
     if (!json_is_string(field)) return refuse(c, "expected a string \"field\"");
     if (!json_is_integer(k) || json_integer_value(k) < 1 || json_integer_value(k) > QUERY_MAX_SIZE)
         return refuse(c, "expected a number from 1 to 10000 as \"k\"");
     r = compile_field(c, json_string_value(field), json_string_length(field), &f);
     if (r) return err_wrap(c->err, "%s", path_of(c));
     if (f->type != FIELD_VECTOR) return refuse(c, "expected the name of a vector field as \"field\"");
+    if (json_object_get(v, "queryText")) return refuse_text(c, v, f);
     if ((r = compile_filter(c, json_object_get(v, "filter"), depth, &filter))) return r;
     if ((r = read_vector(c, json_object_get(v, "queryVector"), f, &vector))) return r;
     r = compile_knn(c, f, vector, f->dimensions, (uint32_t)json_integer_value(k), filter, ret);
     if (r) err_wrap(c->err, "%s", path_of(c));
     free(vector);
     return r;
+}
+
+static int compile_sparse_object(struct compiler *c, json_t *v, struct query_node **ret) {
+    return compile_sparse(c, v, ret) ? err_wrap(c->err, "%s", path_of(c)) : 0;
 }
 
 /* ---- bool ---- */
@@ -160,6 +178,53 @@ static int compile_bool(struct compiler *c, json_t *list, unsigned depth, struct
     return r;
 }
 
+/* ---- rrf, mm, l2 ---- */
+
+enum { SIDES = 2 };
+
+/* mm, l2: a side's share of the score. */
+static int read_weight(struct compiler *c, json_t *item, double *ret) {
+    json_t *v = json_object_get(item, "boost");
+    double weight = json_is_number(v) ? json_number_value(v) : -1;
+    *ret = 0.5;
+    if (!v) return 0;
+    if (!(weight >= 0 && weight <= 1)) return refuse(c, "expected a number from 0 to 1 as \"boost\"");
+    *ret = weight;
+    return 0;
+}
+
+static int compile_side(struct compiler *c, json_t *item, enum fusion fusion, unsigned depth,
+                        double *ret_weight, struct query_node **ret) {
+    float ignored;
+    if (!json_is_object(item)) return refuse(c, "expected a query object");
+    if (json_object_get(item, "occur")) return refuse(c, "\"occur\" has a meaning only inside of bool");
+    *ret = NULL;
+    int r = fusion == FUSE_RRF ? read_boost(c, item, &ignored) : read_weight(c, item, ret_weight);
+    return r ? r : compile_json(c, item, true, depth + 1, ret);
+}
+
+static int compile_fusion(struct compiler *c, json_t *list, enum fusion fusion, unsigned depth,
+                          struct query_node **ret) {
+    struct query_node *sides[SIDES];
+    double weights[SIDES] = {0.5, 0.5};
+    size_t here = c->path.len;
+    if (depth != 1) return refuse(c, "rrf, mm and l2 can only stand at the top of a query");
+    if (c->in_filter) return refuse(c, "a hybrid search cannot select the documents to delete");
+    if (!json_is_array(list) || json_array_size(list) != SIDES)
+        return refuse(c, "expected an array of two query objects");
+    for (size_t i = 0; i < SIDES; i++) {
+        buf_printf(&c->path, "[%zu]", i);
+        int r = compile_side(c, json_array_get(list, i), fusion, depth, &weights[i], &sides[i]);
+        if (r) return r;
+        c->path.len = here;
+    }
+    double sum = weights[0] + weights[1];
+    if (fusion != FUSE_RRF && (sum < 1 - 1e-6 || sum > 1 + 1e-6))
+        return refuse(c, "expected boosts that sum to 1 (0.5 each when none is given)");
+    *ret = fuse_new(c, fusion, sides, weights);
+    return 0;
+}
+
 /* The one member that says what kind of query an object is. */
 static int find_kind(struct compiler *c, json_t *query, bool item, const char **ret) {
     static const char *const kinds[] = {"queryString", "knn", "bool", "sparseVector",
@@ -171,15 +236,16 @@ static int find_kind(struct compiler *c, json_t *query, bool item, const char **
         if (item && (!strcmp(key, "occur") || !strcmp(key, "boost"))) continue;
         while (*k && strcmp(*k, key)) k++;
         if (!*k)
-            return err_set(c->err, ERR_INVALID,
-                           "%s: unknown query \"%.*s\"; expected queryString, knn or bool", path_of(c),
-                           SHOWN(key));
+            return err_set(
+                c->err, ERR_INVALID,
+                "%s: unknown query \"%.*s\"; expected queryString, knn, sparseVector, bool, rrf, mm or l2",
+                path_of(c), SHOWN(key));
         if (found)
             return err_set(c->err, ERR_INVALID, "%s: expected one query, not both %s and %s", path_of(c),
                            found, *k);
         found = *k;
     }
-    if (!found) return refuse(c, "expected queryString, knn or bool");
+    if (!found) return refuse(c, "expected queryString, knn, sparseVector, bool, rrf, mm or l2");
     *ret = found;
     return 0;
 }
@@ -199,8 +265,14 @@ int compile_json(struct compiler *c, json_t *query, bool item, unsigned depth, s
         r = compile_knn_object(c, v, depth, ret);
     else if (!strcmp(kind, "bool"))
         r = compile_bool(c, v, depth, ret);
+    else if (!strcmp(kind, "sparseVector"))
+        r = compile_sparse_object(c, v, ret);
     else
-        r = refuse(c, "is not supported yet; expected queryString, knn or bool");
+        r = compile_fusion(c, v,
+                           !strcmp(kind, "rrf")  ? FUSE_RRF
+                           : !strcmp(kind, "mm") ? FUSE_MM
+                                                 : FUSE_L2,
+                           depth, ret);
     if (!r) c->path.len = here;
     return r;
 }

@@ -199,7 +199,7 @@ static int scan_part(struct search_ctx *ctx, size_t part, struct knn_scan *scan,
 
 static const struct query_node *find_knn(const struct query_node *node, uint32_t *left) {
     if (node->kind == QUERY_KNN) return (*left)-- == 0 ? node : NULL;
-    if (node->kind != QUERY_BOOL) return NULL;
+    if (node->kind != QUERY_BOOL && node->kind != QUERY_FUSE) return NULL;
     for (uint32_t i = 0; i < node->n_clauses; i++) {
         const struct query_node *found = find_knn(node->clauses[i].node, left);
         if (found) return found;

@@ -1,5 +1,7 @@
 /* Leaves of the syntax tree to checked nodes: which fields they address, analysis, values. */
+#include "query/fuzzy.h"
 #include "query/query_internal.h"
+#include "query/regex.h"
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -59,8 +61,26 @@ static int unknown_field(struct compiler *c, const char *path, size_t len) {
                          list);
 }
 
+/* "title.english": the field by one of its analyzers. NULL when there is none. */
+static const struct field *field_with_analyzer(struct compiler *c, const char *path, size_t len) {
+    const char *dot = memrchr(path, '.', len);
+    const struct field *f = dot ? schema_find(c->schema, path, (size_t)(dot - path)) : NULL;
+    if (!f || f->type != FIELD_TEXT) return NULL;
+    size_t n = len - (size_t)(dot + 1 - path);
+    for (unsigned a = 0; a < ANALYZER_COUNT; a++) {
+        const char *name = analyzer_name(a);
+        if (!(f->analyzers >> a & 1) || strlen(name) != n || memcmp(name, dot + 1, n) != 0) continue;
+        struct field *one = arena_alloc(&c->query->arena, sizeof *one);
+        *one = *f;
+        one->analyzers = (uint8_t)(1u << a);
+        return one;
+    }
+    return NULL;
+}
+
 int compile_field(struct compiler *c, const char *path, size_t len, const struct field **ret) {
     const struct field *f = schema_find(c->schema, path, len);
+    if (!f) f = field_with_analyzer(c, path, len);
     if (!f) return unknown_field(c, path, len);
     *ret = f;
     return 0;
@@ -191,6 +211,43 @@ static int pattern_leaf(struct compiler *c, const struct syntax *s, const struct
     return term_node(c, prefix ? QUERY_PREFIX : QUERY_WILDCARD, f, buf_str(&c->scratch), c->scratch.len, ret);
 }
 
+/* ---- fuzzy words and expressions ---- */
+
+static int fuzzy_leaf(struct compiler *c, const struct syntax *s, const struct field *f,
+                      struct query_node **ret) {
+    buf_clear(&c->scratch);
+    if (f->type == FIELD_TEXT)
+        analyzer_normalize(query_analyzer(f), s->text.s, s->text.len, &c->scratch);
+    else
+        buf_add(&c->scratch, s->text.s, s->text.len);
+    const char *word = buf_str(&c->scratch);
+    uint32_t edits = fuzzy_edits(s->similarity, word, c->scratch.len);
+    int r = term_node(c, edits ? QUERY_FUZZY : QUERY_TERM, f, word, c->scratch.len, ret);
+    if (r || !edits) return r;
+    (*ret)->edits = edits;
+    compile_fuzzy(c, *ret);
+    return 0;
+}
+
+static void fold_text(void *ctx, const char *s, size_t len, struct buf *out) {
+    analyzer_normalize(query_analyzer(ctx), s, len, out);
+}
+
+static int regex_leaf(struct compiler *c, const struct syntax *s, const struct field *f,
+                      struct query_node **ret) {
+    size_t at;
+    const char *why;
+    const struct regex *x = regex_compile(&c->query->arena, s->text.s, s->text.len,
+                                          f->type == FIELD_TEXT ? fold_text : NULL, (void *)f, &at, &why);
+    if (!x) {
+        c->offset = (uint32_t)(s->text.s - c->source + (ptrdiff_t)at);
+        return compile_error(c, "regular expression: %s", why);
+    }
+    int r = term_node(c, QUERY_REGEX, f, s->text.s, s->text.len, ret);
+    if (!r) (*ret)->regex = x;
+    return r;
+}
+
 /* ---- ranges ---- */
 
 static const char *range_term(struct compiler *c, const struct field *f, struct syntax_text t,
@@ -275,12 +332,14 @@ static int or_of_tokens(struct compiler *c, const struct field *f, const struct 
 
 static int phrase_of_tokens(struct compiler *c, const struct syntax *s, const struct field *f,
                             const struct token *tokens, size_t n, struct query_node **ret) {
+    uint32_t n_terms = 0;
     if (n > QUERY_MAX_CLAUSES)
         return compile_error(c, "the phrase has more than %d words", QUERY_MAX_CLAUSES);
     struct query_node *node = field_node(c, QUERY_PHRASE, f);
     set_terms(c, node, (uint32_t)n);
     for (size_t i = 0; i < n; i++) {
-        struct query_term *t = &node->terms[i];
+        if (i && tokens[i].position == tokens[i - 1].position) continue; /* a compound of its words */
+        struct query_term *t = &node->terms[n_terms++];
         int r = compile_count(c);
         if (r) return r;
         t->text = arena_strndup(&c->query->arena, tokens[i].text, tokens[i].len);
@@ -288,6 +347,7 @@ static int phrase_of_tokens(struct compiler *c, const struct syntax *s, const st
         t->position = tokens[i].position - tokens[0].position;
         compile_term(c, node, t);
     }
+    node->n_terms = n_terms;
     node->slop = s->slop;
     *ret = node;
     return 0;
@@ -298,9 +358,11 @@ static int analyzed_leaf(struct compiler *c, const struct syntax *s, const struc
     struct analyzer_state *state = analyzer_of_thread(query_analyzer(f));
     const struct token *tokens;
     size_t n;
-    if (!state)
-        return compile_error(c, "field \"%.*s\": analyzer %s is not supported yet", SHOWN(f->path),
-                             analyzer_name(query_analyzer(f)));
+    if (!state) {
+        struct err why = ERR_INIT;
+        analyzer_check(query_analyzer(f), &why);
+        return compile_error(c, "field \"%.*s\": %s", SHOWN(f->path), why.text);
+    }
     int r = analyze(state, s->text.s, s->text.len, &tokens, &n, c->err);
     *ret = NULL;
     if (r || !n) return r;
@@ -315,9 +377,13 @@ static int value_leaf(struct compiler *c, const struct syntax *s, const struct f
                       struct query_node **ret) {
     struct value_bound b;
     if (s->kind == SYNTAX_RANGE) return value_range_leaf(c, s, f, ret);
-    if (s->kind == SYNTAX_WILDCARD)
-        return compile_error(c, "field \"%.*s\" is %s: expected %s; wildcards need a text or keyword field",
-                             SHOWN(f->path), field_type_name(f->type), value_expected(f->type));
+    const char *pattern = s->kind == SYNTAX_WILDCARD ? "wildcards need"
+                          : s->kind == SYNTAX_FUZZY  ? "fuzzy words need"
+                          : s->kind == SYNTAX_REGEX  ? "regular expressions need"
+                                                     : NULL;
+    if (pattern)
+        return compile_error(c, "field \"%.*s\" is %s: expected %s; %s a text or keyword field",
+                             SHOWN(f->path), field_type_name(f->type), value_expected(f->type), pattern);
     int r = parse_value(c, f, s->text, &b);
     return r ? r : range_node(c, f, b.ceil, b.floor, ret);
 }
@@ -334,6 +400,8 @@ static int field_leaf(struct compiler *c, const struct syntax *s, const struct f
     if (s->kind == SYNTAX_RANGE && !s->lo.s && !s->hi.s) return exists_field(c, f, ret);
     if (f->type != FIELD_TEXT && f->type != FIELD_KEYWORD) return value_leaf(c, s, f, ret);
     if (s->kind == SYNTAX_WILDCARD) return pattern_leaf(c, s, f, ret);
+    if (s->kind == SYNTAX_FUZZY) return fuzzy_leaf(c, s, f, ret);
+    if (s->kind == SYNTAX_REGEX) return regex_leaf(c, s, f, ret);
     if (s->kind == SYNTAX_RANGE) return term_range_leaf(c, s, f, ret);
     if (f->type == FIELD_KEYWORD) return term_node(c, QUERY_TERM, f, s->text.s, s->text.len, ret);
     return analyzed_leaf(c, s, f, ret);
@@ -361,8 +429,6 @@ int compile_leaf(struct compiler *c, const struct syntax *s, struct query_node *
     const struct field *f = NULL;
     int r = path.s ? compile_field(c, path.s, path.len, &f) : 0;
     if (r) return r;
-    if (s->kind == SYNTAX_FUZZY) return compile_error(c, "fuzzy terms are not supported yet");
-    if (s->kind == SYNTAX_REGEX) return compile_error(c, "regular expressions are not supported yet");
     bool star = s->kind == SYNTAX_WILDCARD && s->text.len == 1 && s->text.s[0] == '*';
     if (s->kind == SYNTAX_ALL || (star && !path.s)) {
         *ret = node_new(c, QUERY_ALL);

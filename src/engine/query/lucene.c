@@ -7,6 +7,7 @@
  * AND makes the clauses on its two sides required unless they are prohibited, OR adds nothing: the flattening
  * of the classic parser (QueryParserBase.addClause with the default operator OR).
  */
+#include "query/fuzzy.h"
 #include "query/query_internal.h"
 #include <ctype.h>
 #include <math.h>
@@ -201,8 +202,9 @@ static int parse_tilde(struct parser *p, struct syntax *node) {
     int r = number ? parse_number(p, &n) : 0;
     if (r) return r;
     if (node->kind == SYNTAX_WORD) {
-        if (n > 2 || (n > 1 && n != floor(n))) return fail_at(p, at, "expected ~, ~1 or ~2 after a word");
+        if (n > 1 && n != floor(n)) return fail_at(p, at, "expected a whole number of edits after \"~\"");
         node->kind = SYNTAX_FUZZY;
+        node->similarity = number ? (float)n : FUZZY_MAX_EDITS;
         return 0;
     }
     if (node->kind != SYNTAX_QUOTED) return fail_at(p, at, "expected \"~\" only after a word or a phrase");

@@ -77,6 +77,26 @@ static void print_knn(const struct query_node *n, struct buf *out) {
     buf_addc(out, ')');
 }
 
+static void print_sparse(const struct query_node *n, struct buf *out) {
+    for (uint32_t i = 0; i < n->n_terms; i++) {
+        buf_addc(out, i ? ' ' : '{');
+        buf_add(out, n->terms[i].text, n->terms[i].len);
+        buf_printf(out, "*%g", (double)n->token_weights[i]);
+    }
+    buf_addc(out, '}');
+}
+
+static void print_fuse(const struct query_node *n, struct buf *out) {
+    static const char *const names[] = {[FUSE_RRF] = "rrf", [FUSE_MM] = "mm", [FUSE_L2] = "l2"};
+    buf_printf(out, "%s(", names[n->fusion]);
+    for (uint32_t i = 0; i < n->n_clauses; i++) {
+        if (i) buf_adds(out, ", ");
+        print_node(n->clauses[i].node, true, out);
+        if (n->fusion != FUSE_RRF) buf_printf(out, "*%g", n->weights[i]);
+    }
+    buf_addc(out, ')');
+}
+
 static void print_node(const struct query_node *n, bool top, struct buf *out) {
     if (n->field) buf_printf(out, "%s:", n->field);
     switch (n->kind) {
@@ -104,6 +124,12 @@ static void print_node(const struct query_node *n, bool top, struct buf *out) {
     case QUERY_KNN:
         print_knn(n, out);
         break;
+    case QUERY_SPARSE:
+        print_sparse(n, out);
+        break;
+    case QUERY_FUSE:
+        print_fuse(n, out);
+        break;
     case QUERY_DOCS:
         buf_printf(out, "<%u documents>", n->n_terms);
         break;
@@ -116,7 +142,7 @@ static void print_node(const struct query_node *n, bool top, struct buf *out) {
         buf_add(out, n->terms[0].text, n->terms[0].len);
         if (n->kind == QUERY_PREFIX) buf_addc(out, '*');
         if (n->kind == QUERY_REGEX) buf_addc(out, '/');
-        if (n->kind == QUERY_FUZZY) buf_addc(out, '~');
+        if (n->kind == QUERY_FUZZY) buf_printf(out, "~%u", n->edits);
         break;
     }
     if (n->boost != 1) buf_printf(out, "^%g", (double)n->boost);

@@ -8,7 +8,7 @@
  * integers over live documents, a document's score depends on nothing else and is summed in clause order in double.
  */
 #pragma once
-#include "index/schema.h"
+#include "index/partition.h"
 
 enum query_kind {
     QUERY_NONE,      /* matches nothing */
@@ -20,12 +20,15 @@ enum query_kind {
     QUERY_TERM_RANGE,/* keyword/text terms between bytes; constant score */
     QUERY_PREFIX,    /* constant score */
     QUERY_WILDCARD,  /* constant score */
-    QUERY_REGEX,     /* constant score; reserved for the QUERY work */
-    QUERY_FUZZY,     /* reserved for the QUERY work */
+    QUERY_REGEX,     /* constant score */
+    QUERY_FUZZY,     /* text, keyword: the best 50 terms within some edits (query/fuzzy.h) */
     QUERY_EXISTS,    /* constant score */
     QUERY_KNN,       /* k nearest by a vector field; optional filter */
+    QUERY_SPARSE,    /* dot product of a sparse vector's token weights; matches what shares a token */
     QUERY_DOCS,      /* given documents by id (used by near=, filters) constant score */
+    QUERY_FUSE,      /* root only: two SHOULD clauses that are searched apart and fused (query/fuse.h) */
 };
+enum fusion { FUSE_NONE, FUSE_RRF, FUSE_MM, FUSE_L2 };
 enum occur { OCCUR_SHOULD, OCCUR_MUST, OCCUR_MUST_NOT, OCCUR_FILTER };
 
 struct query_term {
@@ -59,14 +62,23 @@ struct query_node {
     const float *vector;
     enum similarity similarity;
     struct query_node *filter; /* KNN, may be NULL */
+    const float *token_weights; /* SPARSE: of the terms, which are in byte order and have no slots */
+    uint32_t edits, fuzzy_no;  /* FUZZY: at most so many; its place in query.fuzzy */
+    const struct regex *regex; /* REGEX: the compiled expression */
+    enum fusion fusion;        /* FUSE */
+    double weights[2];         /* FUSE: of the clauses */
 };
 
-enum { QUERY_MAX_CLAUSES = 4096, QUERY_MAX_DEPTH = 100, QUERY_MAX_SIZE = 10000, SORT_MAX_KEYS = 8 };
+enum { QUERY_MAX_CLAUSES = 4096, QUERY_MAX_DEPTH = 100, QUERY_MAX_SIZE = 10000, SORT_MAX_KEYS = 8, FACET_MAX_FIELDS = 16 };
 
 struct sort_key {
     const char *field;       /* "_score" and "_id" are known */
     enum field_type type;
     bool descending;
+};
+struct facet_field {         /* keyword, long, double, boolean or datetime */
+    const char *field;
+    enum field_type type;
 };
 struct query {               /* immutable after check; owns its arena */
     struct arena arena;
@@ -74,14 +86,20 @@ struct query {               /* immutable after check; owns its arena */
     uint32_t n_term_slots, n_field_slots;
     struct { const char *field; enum field_type type; enum analyzer analyzer; } *field_slots;
     struct { uint32_t field_slot; const char *text; uint32_t len; } *term_slots; /* distinct (field, analyzer, text) */
+    uint32_t n_fuzzy;
+    const struct query_node **fuzzy; /* the FUZZY nodes, filters included */
+    bool partitioned;        /* only documents of these partitions can match; statistics stay those of the collection */
+    struct partition_set partitions;
     bool needs_scores;
     uint32_t n_sort;
     struct sort_key sort[SORT_MAX_KEYS]; /* none: by score descending; the tie break by id ascending is implied */
+    uint32_t n_facets;
+    struct facet_field facets[FACET_MAX_FIELDS]; /* counted over all matches */
 };
 void query_free(struct query *);
 
 /* What a reader asks for; the same for SPECs of the mount, `ldbfs query`, JSON bodies. Strings are owned. */
-enum answer_format { FORMAT_JSONL, FORMAT_JSON, FORMAT_IDS };
+enum answer_format { FORMAT_JSONL, FORMAT_JSON, FORMAT_IDS, FORMAT_TSV, FORMAT_CSV, FORMAT_TABLE, FORMAT_COUNT };
 struct query_request {
     char *text;              /* a query string; NULL if json is set */
     char *json;              /* the API's "query" object as JSON text */
@@ -93,7 +111,15 @@ struct query_request {
     bool include_vectors;
     enum answer_format format;
     char *near_id, *near_field; /* kNN by a stored document's vector; text (if not empty or *:*) is its filter */
+    char *near_text;         /* as near_id, by the vector of a text on a managed field; not both */
     uint32_t timeout_ms;     /* default 30,000 */
+    enum fusion fuse;        /* near: how its hits and the text's are combined; FUSE_NONE: the text is a filter */
+    bool only_filter;        /* the query selects documents (delete): no kNN search, no fusion */
+    char *facets;            /* comma-separated fields or NULL */
+    uint32_t facet_size;     /* values shown of each; default 10 */
+    char *partitions;        /* values whose partitions are searched, a list as `sort`; NULL: all */
+    char *partition_field;   /* as the request names it; NULL: not said */
+    bool explain;            /* each hit says where its score is from */
 };
 void query_request_init(struct query_request *);
 void query_request_release(struct query_request *);
@@ -106,11 +132,12 @@ int query_request_parse_spec(const char *spec, size_t len, struct query_request 
  * a plain query string. */
 int query_request_parse_json(const char *text, size_t len, struct query_request *ret, struct err *);
 
-/* Steps 1 and 2. vector/dim: the resolved vector of near_id (NULL otherwise). Errors: ERR_INVALID with column and what
+/* Steps 1 and 2. vector/dim: the resolved vector of near_id or near_text (NULL otherwise). Errors: ERR_INVALID with column and what
  * was expected (for JSON: the path of the object), ERR_DIMENSION. */
 int query_compile(const struct query_request *, const struct schema *, const float *near_vector, uint32_t near_dim,
                   struct query **ret, struct err *);
-/* The vector field that near_id speaks of: near_field, or the only one there is. ERR_INVALID otherwise. */
+/* The vector field that near_id (near_text: managed) speaks of: near_field, or the only one there is. ERR_INVALID
+ * otherwise. */
 int query_near_field(const struct query_request *, const struct schema *, const struct field **ret, struct err *);
 /* A filter in query-string syntax alone (delete by filter, knn filter). */
 int query_compile_text(const char *text, size_t len, const struct schema *, struct query **ret, struct err *);

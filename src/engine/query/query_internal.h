@@ -41,6 +41,7 @@ struct syntax {
     struct syntax_text field; /* s NULL: the default */
     struct syntax_text text;
     uint32_t slop;
+    float similarity; /* FUZZY: the number after "~", as in Lucene */
     struct syntax_clause *clauses;
     uint32_t n_clauses, cap_clauses;
     uint32_t min_should_match;
@@ -68,8 +69,9 @@ struct compiler {
     uint32_t offset;                     /* of the clause being compiled */
     uint32_t n_clauses;                  /* leaves so far */
     uint32_t *buckets, *chain;           /* term slots by hash */
-    uint32_t cap_terms, cap_fields;
+    uint32_t cap_terms, cap_fields, cap_fuzzy;
     bool in_knn;              /* inside a kNN filter */
+    bool in_filter;           /* the query only selects documents */
     struct buf scratch, path; /* path: of the JSON object being compiled */
     struct err *err;
 };
@@ -90,12 +92,20 @@ struct query_node *bool_new(struct compiler *, const struct query_clause *, uint
 /* A kNN node; the vector is copied and checked. */
 int compile_knn(struct compiler *, const struct field *, const float *vector, uint32_t dimensions, uint32_t k,
                 struct query_node *filter, struct query_node **ret);
+/* A sparseVector object; errors do not name its path. */
+int compile_sparse(struct compiler *, json_t *object, struct query_node **ret);
 /* One syntax leaf over the fields it addresses. */
 int compile_leaf(struct compiler *, const struct syntax *, struct query_node **ret);
 /* The field of a path; errors name what is there. */
 int compile_field(struct compiler *, const char *path, size_t len, const struct field **ret);
 /* Registers a term: fills slot and the node's field_slot. */
 void compile_term(struct compiler *, struct query_node *, struct query_term *);
+
+/* Registers a FUZZY node: its place in the query's list and its field's statistics. */
+void compile_fuzzy(struct compiler *, struct query_node *);
+/* A FUSE node from two sides, NULL where nothing is left; only as the root. */
+struct query_node *fuse_new(struct compiler *, enum fusion, struct query_node *const sides[2],
+                            const double weights[2]);
 
 /* ---- values (value.c) ---- */
 

@@ -3,10 +3,13 @@
 #include <ctype.h>
 #include <stdio.h>
 
-enum { DEFAULT_SIZE = 10, DEFAULT_TIMEOUT_MS = 30000 };
+enum { DEFAULT_SIZE = 10, DEFAULT_TIMEOUT_MS = 30000, DEFAULT_FACET_SIZE = 10, MAX_FACET_SIZE = 10000 };
 
 void query_request_init(struct query_request *q) {
-    *q = (struct query_request){.size = DEFAULT_SIZE, .consistent = true, .timeout_ms = DEFAULT_TIMEOUT_MS};
+    *q = (struct query_request){.size = DEFAULT_SIZE,
+                                .consistent = true,
+                                .timeout_ms = DEFAULT_TIMEOUT_MS,
+                                .facet_size = DEFAULT_FACET_SIZE};
 }
 
 void query_request_release(struct query_request *q) {
@@ -18,9 +21,13 @@ void query_request_release(struct query_request *q) {
     free(q->exclude);
     free(q->near_id);
     free(q->near_field);
+    free(q->near_text);
+    free(q->facets);
+    free(q->partitions);
+    free(q->partition_field);
     query_request_init(q);
-    q->text = q->json = q->default_field = q->sort = q->include = q->exclude = q->near_id = q->near_field =
-        NULL;
+    q->text = q->json = q->default_field = q->sort = q->include = q->exclude = q->near_id = q->near_text =
+        q->near_field = q->facets = q->partitions = q->partition_field = NULL;
 }
 
 /* ---- lists ---- */
@@ -93,9 +100,17 @@ static bool parse_bool(const char *s, bool *ret) {
 
 static bool parse_format(const char *s, enum answer_format *ret) {
     static const char *const names[] = {
-        [FORMAT_JSONL] = "jsonl", [FORMAT_JSON] = "json", [FORMAT_IDS] = "ids"};
+        [FORMAT_JSONL] = "jsonl", [FORMAT_JSON] = "json",   [FORMAT_IDS] = "ids",    [FORMAT_TSV] = "tsv",
+        [FORMAT_CSV] = "csv",     [FORMAT_TABLE] = "table", [FORMAT_COUNT] = "count"};
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
         if (!strcmp(s, names[i])) return *ret = (enum answer_format)i, true;
+    return false;
+}
+
+static bool parse_fusion(const char *s, enum fusion *ret) {
+    static const char *const names[] = {[FUSE_RRF] = "rrf", [FUSE_MM] = "mm", [FUSE_L2] = "l2"};
+    for (unsigned i = FUSE_RRF; i < ARRAY_SIZE(names); i++)
+        if (!strcmp(s, names[i])) return *ret = (enum fusion)i, true;
     return false;
 }
 
@@ -175,10 +190,17 @@ enum option {
     OPT_VECTORS,
     OPT_FORMAT,
     OPT_NEAR,
+    OPT_LIKE,
     OPT_FIELD,
     OPT_TIMEOUT,
+    OPT_FACET,
+    OPT_FACETS,
+    OPT_EXPLAIN,
+    OPT_PARTITION,
+    OPT_FUSE,
     OPT_COUNT
 };
+#define FORMATS "jsonl, json, ids, tsv, csv, table or count"
 static const struct {
     const char *name, *expected;
 } options[OPT_COUNT] = {
@@ -188,10 +210,16 @@ static const struct {
     [OPT_FIELDS] = {"fields", "fields such as title,author.name or -text"},
     [OPT_CONSISTENT] = {"consistent", "true or false"},
     [OPT_VECTORS] = {"vectors", "true or false"},
-    [OPT_FORMAT] = {"format", "jsonl, json or ids"},
+    [OPT_FORMAT] = {"format", FORMATS},
     [OPT_NEAR] = {"near", "a document's id"},
+    [OPT_LIKE] = {"like", "a text"},
     [OPT_FIELD] = {"field", "a field's name"},
     [OPT_TIMEOUT] = {"timeout", "a time up to 10 minutes such as 500ms or 5s"},
+    [OPT_FACET] = {"facet", "fields such as section,priority"},
+    [OPT_FACETS] = {"facets", "a number from 1 to 10000"},
+    [OPT_EXPLAIN] = {"explain", "true or false"},
+    [OPT_FUSE] = {"fuse", "rrf, mm or l2"},
+    [OPT_PARTITION] = {"partition", "values of the partition field such as a,b"},
 };
 
 /* True when the value is good. Takes it. */
@@ -225,6 +253,24 @@ static bool set_option(struct query_request *q, enum option option, char *value)
     case OPT_NEAR:
         q->near_id = value;
         return ok;
+    case OPT_LIKE:
+        q->near_text = value;
+        return value[strspn(value, " \t\r\n")];
+    case OPT_FACET:
+        q->facets = value;
+        return ok;
+    case OPT_FUSE:
+        ok = parse_fusion(value, &q->fuse);
+        break;
+    case OPT_PARTITION:
+        q->partitions = value;
+        return ok;
+    case OPT_FACETS:
+        ok = parse_u32(value, MAX_FACET_SIZE, &q->facet_size) && q->facet_size;
+        break;
+    case OPT_EXPLAIN:
+        ok = parse_bool(value, &q->explain);
+        break;
     case OPT_FIELD:
         q->near_field = value;
         return ok;
@@ -277,6 +323,13 @@ static size_t find_options(const char *s, size_t len) {
     return len;
 }
 
+/* Only a line or an object a hit has room for more than the document. */
+static int check_request(const struct query_request *q, struct err *err) {
+    const char *what = q->facets ? "facet" : q->explain ? "explain" : NULL;
+    if (!what || q->format == FORMAT_JSONL || q->format == FORMAT_JSON) return 0;
+    return err_set(err, ERR_INVALID, "%s: expected the format jsonl or json", what);
+}
+
 static int parse_options(struct spec *s, size_t at) {
     while (at < s->len) {
         const char *amp = memchr(s->text + at + 1, '&', s->len - at - 1);
@@ -285,11 +338,14 @@ static int parse_options(struct spec *s, size_t at) {
         if (r) return r;
         at = end;
     }
-    if (s->q->near_field && !s->q->near_id) { /* without near it is where bare words are looked up */
+    if (s->q->near_id && s->q->near_text)
+        return err_set(s->err, ERR_INVALID, "expected near or like, not both");
+    if (s->q->near_field && !s->q->near_id &&
+        !s->q->near_text) { /* without near it is where bare words are looked up */
         s->q->default_field = s->q->near_field;
         s->q->near_field = NULL;
     }
-    return 0;
+    return check_request(s->q, s->err);
 }
 
 /* A brace that begins a JSON object, and not a range: a key or the end follows. */
@@ -331,7 +387,7 @@ static int expected(struct err *err, const char *path, const char *what) {
 }
 
 static int json_u32(json_t *v, const char *path, uint32_t max, uint32_t *ret, struct err *err) {
-    if (!v) return 0;
+    if (!v || json_is_null(v)) return 0;
     if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > max)
         return err_set(err, ERR_INVALID, "%s: expected a number from 0 to %u", path, max);
     *ret = (uint32_t)json_integer_value(v);
@@ -385,6 +441,7 @@ static int json_paths(json_t *list, const char *path, char **ret, struct err *er
     int r = 0;
     if (!list || json_is_null(list)) return 0;
     if (!json_is_array(list)) return expected(err, path, "an array of paths");
+    if (*ret) return err_set(err, ERR_INVALID, "%s: the same list is given by another name, too", path);
     json_array_foreach(list, i, item) {
         if (json_is_string(item) && json_string_length(item))
             list_add_escaped(&out, json_string_value(item), json_string_length(item));
@@ -392,7 +449,7 @@ static int json_paths(json_t *list, const char *path, char **ret, struct err *er
             r = expected(err, path, "an array of paths");
     }
     char *paths = take_string(&out);
-    if (r || *ret)
+    if (r)
         free(paths);
     else
         *ret = paths;
@@ -425,7 +482,7 @@ static int json_timeout(json_t *v, struct query_request *q, struct err *err) {
 static int json_format(json_t *v, struct query_request *q, struct err *err) {
     if (!v) return 0;
     bool ok = json_is_string(v) && parse_format(json_string_value(v), &q->format);
-    return ok ? 0 : expected(err, "format", options[OPT_FORMAT].expected);
+    return ok ? 0 : expected(err, "format", FORMATS);
 }
 
 /* The query: a string, an object, or the body itself when it is a bare query object. */
@@ -439,21 +496,57 @@ static int json_query(json_t *query, struct query_request *q, struct err *err) {
     return 0;
 }
 
+static int json_facets(json_t *body, struct query_request *q, struct err *err) {
+    struct buf one = BUF_INIT;
+    json_t *fields = json_object_get(body, "facet");
+    int r = json_u32(json_object_get(body, "facets"), "facets", MAX_FACET_SIZE, &q->facet_size, err);
+    if (!r && !q->facet_size) r = expected(err, "facets", options[OPT_FACETS].expected);
+    if (r) return r;
+    if (!json_is_string(fields) || !json_string_length(fields))
+        return json_paths(fields, "facet", &q->facets, err);
+    list_add_escaped(&one, json_string_value(fields), json_string_length(fields));
+    q->facets = take_string(&one);
+    return 0;
+}
+
+static int json_partitions(json_t *v, struct query_request *q, struct err *err) {
+    static const char what[] = "{\"field\": name, \"in\": [value, ...]}";
+    struct buf out = BUF_INIT;
+    json_t *item, *field = json_object_get(v, "field"), *in = json_object_get(v, "in");
+    size_t i;
+    if (!v || json_is_null(v)) return 0;
+    if (!json_is_object(v) || json_object_size(v) != 2 || !json_is_string(field) || !json_array_size(in))
+        return expected(err, "partitionFilter", what);
+    json_array_foreach(in, i, item) {
+        struct buf one = BUF_INIT;
+        if (!json_is_string(item)) {
+            buf_release(&out);
+            return expected(err, "partitionFilter.in", "an array of strings");
+        }
+        list_add_escaped(&one, json_string_value(item), json_string_length(item));
+        if (i) buf_addc(&out, ',');
+        buf_add(&out, one.data, one.len);
+        buf_release(&one);
+    }
+    q->partitions = xstrdup(buf_str(&out));
+    q->partition_field = xstrdup(json_string_value(field));
+    buf_release(&out);
+    return 0;
+}
+
 static int check_body_members(json_t *body, struct err *err) {
-    static const char *const known[] = {"query",          "size",           "from",   "sort",   "fields",
-                                        "consistentRead", "includeVectors", "format", "timeout"};
+    static const char *const known[] = {
+        "query",  "size",    "from",  "sort",   "fields",  "consistentRead", "includeVectors",
+        "format", "timeout", "facet", "facets", "explain", "partitionFilter"};
     const char *key;
     json_t *value;
     json_object_foreach(body, key, value) {
         unsigned i = 0;
         while (i < ARRAY_SIZE(known) && strcmp(known[i], key)) i++;
         if (i < ARRAY_SIZE(known)) continue;
-        if (!strcmp(key, "partitionFilter"))
-            return err_set(err, ERR_INVALID, "partitionFilter is not supported yet");
         return err_set(err, ERR_INVALID,
                        "unknown member \"%.*s\"; known: query, size, from, sort, fields, consistentRead, "
-                       "includeVectors, "
-                       "format, timeout",
+                       "includeVectors, format, timeout, facet, facets, explain, partitionFilter",
                        SHOWN(key));
     }
     return 0;
@@ -461,20 +554,26 @@ static int check_body_members(json_t *body, struct err *err) {
 
 static int parse_body(json_t *body, struct query_request *q, struct err *err) {
     json_t *query = json_object_get(body, "query");
-    bool bare = !query && (json_object_get(body, "queryString") || json_object_get(body, "knn") ||
-                           json_object_get(body, "bool"));
+    bool bare = !query &&
+                (json_object_get(body, "queryString") || json_object_get(body, "knn") ||
+                 json_object_get(body, "sparseVector") || json_object_get(body, "bool") ||
+                 json_object_get(body, "rrf") || json_object_get(body, "mm") || json_object_get(body, "l2"));
     if (bare) return json_query(body, q, err);
     int r = check_body_members(body, err);
     if (!r) r = json_query(query, q, err);
     if (!r) r = json_u32(json_object_get(body, "size"), "size", QUERY_MAX_SIZE, &q->size, err);
     if (!r) r = json_u32(json_object_get(body, "from"), "from", REQUEST_MAX_WINDOW, &q->from, err);
+    if (!r) r = json_partitions(json_object_get(body, "partitionFilter"), q, err);
     if (!r) r = json_sort(json_object_get(body, "sort"), q, err);
     if (!r) r = json_fields(json_object_get(body, "fields"), q, err);
     if (!r) r = json_flag(json_object_get(body, "consistentRead"), "consistentRead", &q->consistent, err);
     if (!r)
         r = json_flag(json_object_get(body, "includeVectors"), "includeVectors", &q->include_vectors, err);
     if (!r) r = json_format(json_object_get(body, "format"), q, err);
-    return r ? r : json_timeout(json_object_get(body, "timeout"), q, err);
+    if (!r) r = json_facets(body, q, err);
+    if (!r) r = json_flag(json_object_get(body, "explain"), "explain", &q->explain, err);
+    if (!r) r = json_timeout(json_object_get(body, "timeout"), q, err);
+    return r ? r : check_request(q, err);
 }
 
 /* Not JSON: a query string, without the white space around it. */

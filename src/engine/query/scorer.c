@@ -1,4 +1,5 @@
 /* Scorers of single clauses: terms, bitmaps, given documents; and what all scorers share. */
+#include "query/fuzzy.h"
 #include "query/search_internal.h"
 
 /* ---- context ---- */
@@ -44,7 +45,7 @@ void search_ctx_part(struct search_ctx *ctx, size_t part) {
         drop_docsets(ctx);
         find_span(ctx, part);
     }
-    ctx->dead = deletes_bits(ctx->part->deletes);
+    ctx->dead = ctx->part->hidden ? ctx->part->hidden : deletes_bits(ctx->part->deletes);
     ctx->hi = MIN(ctx->part->doc_hi, segment_n_docs(ctx->part->segment));
     ctx->lo = MIN(ctx->part->doc_lo, ctx->hi);
 }
@@ -357,6 +358,14 @@ static int knn_new(struct search_ctx *ctx, const struct query_node *node, float 
     return 0;
 }
 
+static int fuzzy_new(struct search_ctx *ctx, const struct query_node *node, float boost, bool scored,
+                     struct scorer **ret, struct err *err) {
+    if (!ctx->stats || node->fuzzy_no >= ctx->stats->n_fuzzy)
+        return err_set(err, ERR_UNSUPPORTED, "the fuzzy words of this query were not looked up");
+    const struct query_node *terms = ctx->stats->fuzzy[node->fuzzy_no].node;
+    return terms ? scorer_new(ctx, terms, boost, scored, ret, err) : 0;
+}
+
 int scorer_new(struct search_ctx *ctx, const struct query_node *node, float boost, bool scored,
                struct scorer **ret, struct err *err) {
     *ret = NULL;
@@ -371,8 +380,13 @@ int scorer_new(struct search_ctx *ctx, const struct query_node *node, float boos
         return term_new(ctx, node, boost, scored, ret, err);
     case QUERY_PHRASE:
         return scorer_phrase_new(ctx, node, boost, scored, ret, err);
+    case QUERY_FUZZY:
+        return fuzzy_new(ctx, node, boost, scored, ret, err);
+    case QUERY_FUSE: /* as a set: what either side matches */
     case QUERY_BOOL:
         return scorer_bool_new(ctx, node, boost, scored, ret, err);
+    case QUERY_SPARSE:
+        return scorer_sparse_new(ctx, node, boost, scored, ret, err);
     case QUERY_DOCS:
         return docs_new(ctx, node, boost, scored, ret, err);
     case QUERY_KNN:

@@ -206,6 +206,10 @@ static float phrase_score(struct scorer *s) {
     return bm25_score(ph->weight, ph->freq, ph->norm_inverse[ph->norms[s->doc]]);
 }
 
+float scorer_phrase_freq(const struct scorer *s) {
+    return ((const struct phrase_scorer *)s)->freq;
+}
+
 static const struct scorer_ops phrase_ops = {
     .advance = phrase_advance, .verify = phrase_verify, .score = phrase_score};
 

@@ -1,20 +1,29 @@
 /* The steps of a search: statistics, the run over parts, and the merge of results. */
 #include "query/collect.h"
+#include "query/fuzzy.h"
+#include "query/facet_count.h"
 #include <math.h>
 
 /* ---- statistics ---- */
 
 void search_stats_init(struct search_stats *stats, const struct query *query) {
     *stats = (struct search_stats){0};
-    stats->term_df = xcalloc(query->n_term_slots + 1, sizeof *stats->term_df);
+    stats->term_df = xcalloc(query->n_term_slots + query->n_fuzzy + 1, sizeof *stats->term_df);
     stats->field_docs = xcalloc(query->n_field_slots + 1, sizeof *stats->field_docs);
     stats->field_ttf = xcalloc(query->n_field_slots + 1, sizeof *stats->field_ttf);
+    stats->n_fuzzy = query->n_fuzzy;
+    if (query->n_fuzzy) stats->fuzzy = xcalloc(query->n_fuzzy, sizeof *stats->fuzzy);
 }
 
 void search_stats_release(struct search_stats *stats) {
     free(stats->term_df);
     free(stats->field_docs);
     free(stats->field_ttf);
+    for (uint32_t i = 0; i < stats->n_fuzzy; i++) {
+        for (uint32_t t = 0; t < stats->fuzzy[i].n; t++) free(stats->fuzzy[i].terms[t].text);
+        arena_release(&stats->fuzzy[i].arena);
+    }
+    free(stats->fuzzy);
     *stats = (struct search_stats){0};
 }
 
@@ -61,18 +70,25 @@ static int open_root(struct search_ctx *ctx, size_t part, bool scored, struct sc
     return r;
 }
 
-static int run_part(struct search_ctx *ctx, size_t part, struct collector *c, struct err *err) {
+static int run_part(struct search_ctx *ctx, size_t part, struct collector *c, struct facets *facets,
+                    struct err *err) {
     struct batch batch;
+    struct facet_counter counter;
     struct scorer *root;
     int r = open_root(ctx, part, ctx->query->needs_scores, &root, err);
     if (r || !root) return r ? r : search_poll(ctx->cancel, err);
     r = collector_begin(c, ctx, err);
+    if (r) return r;
+    if (facets) r = facet_counter_begin(&counter, facets, ctx, err);
     while (!r && scorer_fill(root, ctx->hi, &batch)) {
         search_ctx_live(ctx, &batch);
         collector_add(c, &batch);
-        r = search_poll(ctx->cancel, err);
+        if (facets) r = facet_counter_add(&counter, &batch, err);
+        if (!r) r = search_poll(ctx->cancel, err);
     }
     if (!r) r = search_poll(ctx->cancel, err);
+    if (!r && facets) r = facet_counter_end(&counter, err);
+    if (facets) facet_counter_release(&counter);
     return r ? r : collector_end(c, err);
 }
 
@@ -85,23 +101,27 @@ int search_run(const struct query *query, const struct search_stats *stats, cons
     search_ctx_init(&ctx, query, stats, parts, n_parts, cancel);
     ctx.knn = knn;
     collector_init(&c, query->sort, query->n_sort, want);
-    for (size_t i = 0; i < n_parts && !r; i++) r = run_part(&ctx, i, &c, err);
-    if (r) goto out;
-    struct search_result result = {.total = c.total, .max_score = c.total ? c.max_score : 0};
-    r = collector_finish(&c, &result.hits, &result.n_hits, err);
-    if (!r) *ret = result;
-out:
+    struct search_result result = {.facets = facets_new(query)};
+    for (size_t i = 0; i < n_parts && !r; i++) r = run_part(&ctx, i, &c, result.facets, err);
+    if (!r) r = collector_finish(&c, &result.hits, &result.n_hits, err);
+    result.total = c.total;
+    result.max_score = c.total ? c.max_score : 0;
+    if (!r)
+        *ret = result;
+    else
+        facets_free(result.facets);
     collector_release(&c);
     search_ctx_release(&ctx);
     return r;
 }
 
-int search_matches(const struct query *query, const struct search_part *part, const volatile int *cancel,
+int search_matches(const struct query *query, const struct search_stats *stats,
+                   const struct search_part *part, const volatile int *cancel,
                    int (*visit)(void *ctx, uint32_t docno, struct err *), void *visit_ctx, struct err *err) {
     struct search_ctx ctx;
     struct scorer *root;
     struct batch batch;
-    search_ctx_init(&ctx, query, NULL, part, 1, cancel);
+    search_ctx_init(&ctx, query, stats, part, 1, cancel);
     int r = open_root(&ctx, 0, false, &root, err);
     while (!r && root && scorer_fill(root, ctx.hi, &batch)) {
         search_ctx_live(&ctx, &batch);
@@ -118,6 +138,7 @@ int search_matches(const struct query *query, const struct search_part *part, co
 void search_result_release(struct search_result *result) {
     for (uint32_t i = 0; i < result->n_hits; i++) search_hit_release(&result->hits[i]);
     free(result->hits);
+    facets_free(result->facets);
     *result = (struct search_result){0};
 }
 
@@ -134,19 +155,21 @@ static size_t best_input(const struct query *query, const struct search_result *
     return best;
 }
 
-void search_merge(const struct query *query, struct search_result *inputs, size_t n, uint32_t want,
-                  struct search_result *ret) {
-    struct search_result merged = {.max_score = -INFINITY};
+int search_merge(const struct query *query, struct search_result *inputs, size_t n, uint32_t want,
+                 struct search_result *ret, struct err *err) {
+    struct search_result merged = {.max_score = -INFINITY, .facets = facets_new(query)};
+    int r = 0;
     uint32_t *at = xcalloc(n + 1, sizeof *at);
     uint64_t available = 0;
     for (size_t i = 0; i < n; i++) {
         merged.total += inputs[i].total;
         available += inputs[i].n_hits;
         if (inputs[i].total) merged.max_score = MAX(merged.max_score, inputs[i].max_score);
+        if (!r && merged.facets && inputs[i].facets) r = facets_add(merged.facets, inputs[i].facets, err);
     }
     if (!merged.total) merged.max_score = 0;
     merged.hits = xmalloc((size_t)MIN(available, want) * sizeof *merged.hits + 1);
-    while (merged.n_hits < want) {
+    while (!r && merged.n_hits < want) {
         size_t best = best_input(query, inputs, at, n);
         if (best == n) break;
         struct search_hit *hit = &inputs[best].hits[at[best]++];
@@ -155,5 +178,9 @@ void search_merge(const struct query *query, struct search_result *inputs, size_
     }
     for (size_t i = 0; i < n; i++) search_result_release(&inputs[i]);
     free(at);
-    *ret = merged;
+    if (r)
+        search_result_release(&merged);
+    else
+        *ret = merged;
+    return r;
 }

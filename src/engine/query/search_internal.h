@@ -121,11 +121,15 @@ static inline uint32_t scorer_step(struct scorer *s, uint32_t target) {
 int scorer_open_postings(struct search_ctx *, const struct segment_field *, const struct term_info *,
                          bool want_freqs, bool want_positions, struct postings *, struct err *);
 
-/* Set by the node kind: scorer_bool.c, scorer_phrase.c. boost includes the node's own. */
+/* Set by the node kind: scorer_bool.c, scorer_phrase.c, sparse.c. boost includes the node's own. */
 int scorer_bool_new(struct search_ctx *, const struct query_node *, float boost, bool scored,
                     struct scorer **ret, struct err *);
 int scorer_phrase_new(struct search_ctx *, const struct query_node *, float boost, bool scored,
                       struct scorer **ret, struct err *);
+int scorer_sparse_new(struct search_ctx *, const struct query_node *, float boost, bool scored,
+                      struct scorer **ret, struct err *);
+/* How often the phrase occurs in the current match (sloppy: a fraction). */
+float scorer_phrase_freq(const struct scorer *);
 /* The bits of a bitmap scorer (NULL = all documents), for word-wise intersection. */
 const uint64_t *scorer_bits(const struct scorer *);
 
