@@ -33,7 +33,7 @@ static bool is_random_name(const char *s, const char *prefix, size_t min, size_t
 }
 
 bool path_is_scratch_name(const char *name) {
-    static const char *const ends[] = {"~",    ".swp",  ".swo",     ".swx", ".save", ".tmp",  ".temp",
+    static const char *const ends[] = {"~",     ".swp",     ".swo", ".swx", ".save", ".tmp",  ".temp",
                                        ".part", ".partial", ".new", ".bak", ".orig", ".lock", ".download"};
     if (name[0] == '.') return true;
     for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
@@ -47,8 +47,10 @@ static void encode(const char *id, size_t len, struct buf *out) {
     for (size_t i = 0; i < len; i++) {
         uint8_t c = (uint8_t)id[i];
         bool plain = c >= 0x20 && c != 0x7f && c != '/' && c != '%' && !(c == '.' && i == 0);
-        if (plain) buf_addc(out, (char)c);
-        else buf_printf(out, "%%%02X", c);
+        if (plain)
+            buf_addc(out, (char)c);
+        else
+            buf_printf(out, "%%%02X", c);
     }
 }
 

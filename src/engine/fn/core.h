@@ -59,6 +59,7 @@ struct coll {
     size_t n_roots, cap_roots;
     char last_error[256];
     int64_t last_error_ms;
+    uint64_t built_seq;        /* what the scheduler last saw committed; its thread only */
     int64_t pending_since_ms;  /* background: when unbuilt records were first seen; 0 = none; atomic */
 };
 

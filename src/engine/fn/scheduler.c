@@ -40,7 +40,7 @@ static bool build_due(struct scheduler *s, struct coll *coll, struct err *err) {
     struct object_info info;
     uint64_t last, bytes, committed = 0;
     bool any;
-    if (log_end(coll->log, &last, &any, err) || !any) return false;
+    if (log_end(coll->log, &last, &any, err) || !any || last <= coll->built_seq) return false;
     struct tree *t;
     int r = object_head(core->objects, coll->root_key, NULL, &info, NULL);
     if (!r) {
@@ -48,6 +48,7 @@ static bool build_due(struct scheduler *s, struct coll *coll, struct err *err) {
         committed = t->committed_seq;
         tree_unref(t);
     }
+    coll->built_seq = committed;
     if (last <= committed) {
         __atomic_store_n(&coll->pending_since_ms, 0, __ATOMIC_RELAXED);
         return false;
