@@ -371,7 +371,7 @@ int history_restore(struct coll *coll, const char *version, struct err *err) {
     if (r) return r;
     /* From here on it has happened: strong reads follow the record, and any builder finishes it. */
     struct err late = ERR_INIT;
-    if (!builder_run(coll, seq, true, NULL, &late)) object_delete_version(coll->core->objects, key, info.version, NULL);
-    else coll_set_error(coll, &late);
+    if (!builder_run(coll, seq, false, NULL, &late)) object_delete_version(coll->core->objects, key, info.version, NULL);
+    else if (late.code != ERR_BUSY) coll_set_error(coll, &late);
     return bump_generation(coll, err);
 }

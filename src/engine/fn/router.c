@@ -4,7 +4,7 @@
 #include "fn/executor.h"
 #include "fn/gateway.h"
 
-enum { MAX_SHARDS = 1024 };
+enum { MAX_SHARDS = 1024, ANSWER_MAX_BYTES = 128 << 20 };
 
 struct routing {
     struct core *core;
@@ -160,6 +160,7 @@ static int fetch(const struct routing *rt, const struct search_result *found, st
     uint32_t from = MIN(rt->req->from, found->n_hits), n = MIN(rt->req->size, found->n_hits - from);
     a->total = found->total;
     a->max_score = found->max_score;
+    size_t bytes = 0;
     a->hits = xcalloc(n, sizeof *a->hits);
     for (uint32_t i = 0; i < n; i++) {
         const struct search_hit *h = &found->hits[from + i];
@@ -173,6 +174,10 @@ static int fetch(const struct routing *rt, const struct search_result *found, st
         buf_str(&doc);
         out->doc = (char *)buf_detach(&doc, &out->doc_len);
         if (r) return r;
+        bytes += out->doc_len;
+        if (bytes > ANSWER_MAX_BYTES)
+            return err_set(err, ERR_TOO_LARGE, "the answer has more than %d MB of documents: ask for fewer with size=",
+                           ANSWER_MAX_BYTES >> 20);
     }
     return 0;
 }

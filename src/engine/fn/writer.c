@@ -180,7 +180,7 @@ static void emit(struct ingest *in, enum log_op op, const char *id, uint32_t id_
 }
 
 static int need_view(struct ingest *in, struct err *err) {
-    return in->view ? 0 : view_live(in->coll, true, &in->view, err);
+    return in->view ? 0 : view_live(in->coll, true, NULL, &in->view, err);
 }
 
 static int emit_patch(struct ingest *in, const struct item *it, struct err *err) {
