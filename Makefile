@@ -102,9 +102,9 @@ SHARE := $(DESTDIR)$(PREFIX)/share
 install: all
 	install -D -m 755 $(O)/ldbfs $(DESTDIR)$(PREFIX)/bin/ldbfs
 	install -D -m 644 docs/ldbfs.1 $(SHARE)/man/man1/ldbfs.1
-	install -D -m 644 dist/ldbfs.bash-completion $(SHARE)/bash-completion/completions/ldbfs
-	install -D -m 644 dist/ldbfs@.service $(DESTDIR)$(PREFIX)/lib/systemd/user/ldbfs@.service
-	install -D -m 755 dist/mount.fuse.ldbfs $(DESTDIR)$(PREFIX)/sbin/mount.fuse.ldbfs
+	install -D -m 644 scripts/dist/ldbfs.bash-completion $(SHARE)/bash-completion/completions/ldbfs
+	install -D -m 644 scripts/dist/ldbfs@.service $(DESTDIR)$(PREFIX)/lib/systemd/user/ldbfs@.service
+	install -D -m 755 scripts/dist/mount.fuse.ldbfs $(DESTDIR)$(PREFIX)/sbin/mount.fuse.ldbfs
 
 clean:
 	rm -rf build

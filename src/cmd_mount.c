@@ -19,8 +19,10 @@ enum { LOG_MAX_BYTES = 16 << 20, UNMOUNT_WAIT_MS = 60000 };
 static int run_fusermount(const char *mountpoint, bool lazy) {
     pid_t pid = fork();
     if (pid == 0) {
-        if (lazy) execlp("fusermount3", "fusermount3", "-u", "-z", "--", mountpoint, (char *)NULL);
-        else execlp("fusermount3", "fusermount3", "-u", "--", mountpoint, (char *)NULL);
+        if (lazy)
+            execlp("fusermount3", "fusermount3", "-u", "-z", "--", mountpoint, (char *)NULL);
+        else
+            execlp("fusermount3", "fusermount3", "-u", "--", mountpoint, (char *)NULL);
         _exit(127);
     }
     int status = 0;
@@ -57,7 +59,8 @@ static int check_mountpoint(const char *name, const char *data_dir, char ret[PAT
     if (getxattr(ret, "user.ldbfs.pid", pid, sizeof pid) > 0)
         return err_set(err, ERR_BUSY, "'%s' is mounted already", name);
     if (realpath(data_dir, data) && (is_inside(data, ret) || is_inside(ret, data)))
-        return err_set(err, ERR_INVALID, "the mount point and the data directory '%s' cannot lie in each other", data_dir);
+        return err_set(err, ERR_INVALID,
+                       "the mount point and the data directory '%s' cannot lie in each other", data_dir);
     return 0;
 }
 
@@ -66,7 +69,7 @@ static int check_mountpoint(const char *name, const char *data_dir, char ret[PAT
 struct serve {
     const struct options *options;
     const char *mountpoint;
-    int pipe;           /* the parent waits at its other end; -1 in the foreground */
+    int pipe; /* the parent waits at its other end; -1 in the foreground */
     struct buf fuse_options;
     bool read_only;
 };
@@ -147,9 +150,10 @@ static _Noreturn void daemon_main(struct serve *s) {
     if (chdir("/")) _exit(EXIT_FAILED);
     int r = serve(s, &err);
     if (r) {
-        const char *text = err.text[0] ? err.text : err_name((enum err_code)-r);
+        const char *text = err.text[0] ? err.text : err_name((enum err_code) - r);
         fprintf(stderr, "ldbfs: %s\n", text);
-        if (s->pipe >= 0 && (write(s->pipe, "-", 1) < 0 || write(s->pipe, text, strlen(text)) < 0)) r = -ERR_IO;
+        if (s->pipe >= 0 && (write(s->pipe, "-", 1) < 0 || write(s->pipe, text, strlen(text)) < 0))
+            r = -ERR_IO;
     }
     fflush(NULL);
     exit(r ? EXIT_FAILED : 0);
@@ -235,7 +239,8 @@ int cmd_unmount(const struct options *o, struct err *err) {
     pid_t pid = (pid_t)atoi(text);
     if (umount2(mountpoint, 0) && run_fusermount(mountpoint, false))
         return err_set(err, ERR_BUSY, "cannot unmount '%s': it is in use", o->args[0]);
-    for (int i = 0; i < UNMOUNT_WAIT_MS / 10; i++) { /* what it still has to write is written when this returns */
+    for (int i = 0; i < UNMOUNT_WAIT_MS / 10;
+         i++) { /* what it still has to write is written when this returns */
         if (is_gone(pid)) return 0;
         usleep(10000);
     }

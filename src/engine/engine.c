@@ -1,5 +1,6 @@
 /* Composes the engine: picks and stacks the backends, and passes the public API on to the functions of the system. */
 #include "engine_internal.h"
+#include "fn/deadline.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -181,7 +182,37 @@ int engine_schema_extend(struct engine *e, const char *cid, const char *json, si
 int engine_view_live(struct engine *e, const char *cid, bool strong, struct view **ret, struct err *err) {
     struct coll *coll;
     int r = engine_coll(e, cid, &coll, err);
-    return r ? r : view_live(coll, strong, ret, err);
+    return r ? r : view_live(coll, strong, NULL, ret, err);
+}
+
+int engine_view_live_until(struct engine *e, const char *cid, bool strong, const volatile int *cancel,
+                           uint32_t timeout_ms, struct view **ret, struct err *err) {
+    struct coll *coll;
+    struct deadline d;
+    int r = engine_coll(e, cid, &coll, err);
+    if (r) return r;
+    deadline_start(&d, cancel, timeout_ms);
+    r = view_live(coll, strong, &d.stop, ret, err);
+    deadline_end(&d);
+    return r;
+}
+
+int engine_activity(struct engine *e, const char *cid, uint64_t *ret_seq, int64_t *ret_time_ms, struct err *err) {
+    struct coll *coll;
+    struct tree *t;
+    int r = engine_coll(e, cid, &coll, err);
+    if (!r) r = log_last(coll->log, ret_seq, ret_time_ms, err);
+    if (r || *ret_time_ms) return r;
+    r = tree_load_root(e->core.objects, coll->root_key, NULL, &t, err);
+    if (r == -ERR_NOT_FOUND) { /* nothing written yet */
+        err_clear(err);
+        return 0;
+    }
+    if (r) return r;
+    *ret_seq = MAX(*ret_seq, t->committed_seq);
+    *ret_time_ms = t->data_ms;
+    tree_unref(t);
+    return 0;
 }
 
 int engine_view_version(struct engine *e, const char *cid, const char *version, struct view **ret, struct err *err) {
@@ -362,7 +393,7 @@ static int backfill(struct coll *coll, struct err *err) {
     for (int waited = 0;;) {
         struct view *v;
         bool did;
-        int r = view_live(coll, false, &v, err);
+        int r = view_live(coll, false, NULL, &v, err);
         if (r) return r;
         bool needed = needs_backfill(v);
         view_unref(v);

@@ -71,7 +71,8 @@ struct indexing_status {
     uint64_t segments_left, documents_left;
 };
 struct collection_status {
-    uint64_t documents;      /* live, log included */
+    uint64_t documents;      /* live, as of documents_seq: the newest record, unless much is still being indexed */
+    uint64_t documents_seq;
     uint64_t bytes;          /* of objects in the current tree */
     uint64_t segments;
     uint32_t n_shards;
@@ -115,6 +116,11 @@ int engine_mark(struct engine *, const char *cid, uint64_t *ret_seq, struct err 
 struct view;
 /* Live: strong = with the unbuilt log. */
 int engine_view_live(struct engine *, const char *cid, bool strong, struct view **ret, struct err *);
+/* As engine_view_live, but gives up with ERR_CANCELED when *cancel (may be NULL) becomes 1, ERR_TIMEOUT after timeout_ms. */
+int engine_view_live_until(struct engine *, const char *cid, bool strong, const volatile int *cancel,
+                           uint32_t timeout_ms, struct view **ret, struct err *);
+/* Newest sequence number and acknowledgement time (0 = nothing written): cheap, never waits for indexing. */
+int engine_activity(struct engine *, const char *cid, uint64_t *ret_seq, int64_t *ret_time_ms, struct err *);
 /* A root version. The view pins it against the cleaner until it is released. */
 int engine_view_version(struct engine *, const char *cid, const char *version, struct view **ret, struct err *);
 struct view *view_ref(struct view *);

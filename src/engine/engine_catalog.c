@@ -119,7 +119,10 @@ static void edit_drop(struct catalog_record *rec, void *arg) {
 
 int engine_drop(struct engine *e, const char *cid, uint64_t before_seq, struct err *err) {
     struct drop_args d = {clock_now_ms(e->core.clock), before_seq};
-    return change(e, cid, edit_drop, &d, err);
+    struct coll *coll;
+    int r = change(e, cid, edit_drop, &d, err);
+    if (!r && !core_coll(&e->core, cid, &coll, NULL)) log_idle(coll->log);
+    return r;
 }
 
 /* ---- trash ---- */
@@ -236,12 +239,21 @@ int engine_trash_purge(struct engine *e, const char *trash_name, struct err *err
 
 /* ---- status ---- */
 
-static int unbuilt(struct coll *coll, const struct view *v, struct collection_status *ret, struct err *err) {
-    struct log_cursor cursor = {.next_seq = ret->seq_committed + 1};
-    ret->unbuilt_records = v->seq - ret->seq_committed;
-    if (!ret->unbuilt_records) return 0;
+/* The unbuilt part of the log that a status may index on the way; with more, counts are those of the last view. */
+enum { STATUS_INDEX_BYTES = 2 << 20 };
+
+static int status_of_log(struct coll *coll, const struct tree *t, struct collection_status *ret, struct err *err) {
+    struct log_cursor cursor = {.next_seq = t->committed_seq + 1};
     int64_t since = __atomic_load_n(&coll->pending_since_ms, __ATOMIC_RELAXED);
-    if (since) ret->lag_ms = clock_now_ms(coll->core->clock) - since;
+    int r = log_last(coll->log, &ret->seq_written, &ret->data_time_ms, err);
+    if (r) return r;
+    if (ret->seq_written <= t->committed_seq) {
+        ret->seq_written = t->committed_seq;
+        ret->data_time_ms = t->data_ms;
+        return 0;
+    }
+    ret->unbuilt_records = ret->seq_written - t->committed_seq;
+    if (since) ret->lag_ms = clock_mono_us(coll->core->clock) / 1000 - since;
     return log_pending_bytes(coll->log, &cursor, &ret->unbuilt_bytes, err);
 }
 
@@ -258,30 +270,76 @@ static void indexing(const struct view *v, struct collection_status *ret) {
     }
 }
 
-int engine_status(struct engine *e, const char *cid, struct collection_status *ret, struct err *err) {
-    struct coll *coll;
-    struct view *v;
-    *ret = (struct collection_status){0};
-    int r = engine_coll(e, cid, &coll, err);
-    if (!r) r = view_live(coll, true, &v, err);
-    if (r) return r;
-    const struct tree *t = v->base->tree;
-    ret->documents = v->documents;
-    ret->bytes = t->bytes;
-    ret->segments = t->n_leaves;
-    ret->n_shards = __atomic_load_n(&coll->n_shards, __ATOMIC_RELAXED);
+static void status_of_schema(const struct view *v, struct collection_status *ret) {
     ret->n_partitions = v->schema->n_partitions + 1;
-    ret->seq_written = v->seq;
+    indexing(v, ret);
+}
+
+/* From what is built. While somebody indexes the tail this is left out rather than waited for. */
+static int status_of_base(struct coll *coll, struct collection_status *ret, struct err *err) {
+    const volatile int at_once = 2;
+    struct view *v;
+    int r = view_live(coll, false, &at_once, &v, err);
+    if (r == -ERR_TIMEOUT) err_clear(err);
+    if (r) return r == -ERR_TIMEOUT ? 0 : r;
+    status_of_schema(v, ret);
+    view_unref(v);
+    return 0;
+}
+
+/* Exact when that is cheap. Otherwise what is known; documents_seq says as of when. */
+static int status_documents(struct coll *coll, const struct tree *t, struct collection_status *ret, struct err *err) {
+    uint64_t documents, seq;
+    struct view *v;
+    if (!ret->unbuilt_records) {
+        ret->documents = t->n_docs - t->n_deleted;
+        ret->documents_seq = t->committed_seq;
+        return status_of_base(coll, ret, err);
+    }
+    view_last_known(coll, &documents, &seq);
+    if (ret->unbuilt_bytes <= STATUS_INDEX_BYTES || seq >= ret->seq_written) {
+        int r = view_live(coll, true, NULL, &v, err);
+        if (r) return r;
+        ret->documents = v->documents;
+        ret->documents_seq = ret->seq_written = v->seq;
+        status_of_schema(v, ret);
+        view_unref(v);
+        return 0;
+    }
+    bool newer = seq > t->committed_seq;
+    ret->documents = newer ? documents : t->n_docs - t->n_deleted;
+    ret->documents_seq = newer ? seq : t->committed_seq;
+    return status_of_base(coll, ret, err);
+}
+
+static int root_of(struct coll *coll, struct tree **ret, struct err *err) {
+    int r = tree_load_root(coll->core->objects, coll->root_key, NULL, ret, err);
+    if (r != -ERR_NOT_FOUND) return r;
+    err_clear(err);
+    *ret = tree_new_empty(coll->cid, coll->root_key);
+    return 0;
+}
+
+static void status_of_root(const struct tree *t, struct collection_status *ret) {
+    ret->bytes = t->bytes;
+    for (uint32_t i = 0; i < t->n_intermediates; i++) ret->segments += t->intermediates[i].n_leaves;
     ret->seq_committed = t->committed_seq;
     snprintf(ret->root_version, sizeof ret->root_version, "%s", t->version);
     ret->root_time_ms = t->commit_ms;
-    ret->data_time_ms = v->time_ms;
-    indexing(v, ret);
-    r = unbuilt(coll, v, ret, err);
-    pthread_mutex_lock(&coll->lock);
-    snprintf(ret->last_error, sizeof ret->last_error, "%s", coll->last_error);
-    ret->last_error_ms = coll->last_error_ms;
-    pthread_mutex_unlock(&coll->lock);
-    view_unref(v);
+}
+
+int engine_status(struct engine *e, const char *cid, struct collection_status *ret, struct err *err) {
+    struct coll *coll;
+    struct tree *t;
+    *ret = (struct collection_status){0};
+    int r = engine_coll(e, cid, &coll, err);
+    if (!r) r = root_of(coll, &t, err);
+    if (r) return r;
+    ret->n_shards = __atomic_load_n(&coll->n_shards, __ATOMIC_RELAXED);
+    status_of_root(t, ret);
+    r = status_of_log(coll, t, ret, err);
+    if (!r) r = status_documents(coll, t, ret, err);
+    tree_unref(t);
+    coll_last_error(coll, ret->last_error, sizeof ret->last_error, &ret->last_error_ms);
     return r;
 }

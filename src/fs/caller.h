@@ -2,5 +2,6 @@
 #pragma once
 #include <sys/types.h>
 
-/* FUSE names the thread; this is its process. fallback when it cannot be read (it is gone, or in another namespace). */
+/* FUSE names the thread; this is its process. fallback when it cannot be read (it is gone, or in another
+ * namespace). */
 pid_t caller_process(pid_t thread, pid_t fallback);

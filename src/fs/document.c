@@ -16,8 +16,8 @@ static bool is_same_id(const struct jval *v, const char *id, size_t id_len) {
 }
 
 /* The record to store: the text itself, or with the id added (in `made`). */
-static int complete(struct call *c, struct arena *arena, const char *id, size_t id_len, const char *data, size_t len,
-                    struct buf *made, struct ingest_record *ret) {
+static int complete(struct call *c, struct arena *arena, const char *id, size_t id_len, const char *data,
+                    size_t len, struct buf *made, struct ingest_record *ret) {
     struct jval *doc;
     int r = jval_parse(arena, data, len, &doc, &c->err);
     if (r) return r;
@@ -52,7 +52,8 @@ static int send_one(struct call *c, struct place *p, enum ingest_op op, const st
     return -(int)refused.code;
 }
 
-int document_commit(struct call *c, struct place *p, const char *id, size_t id_len, const char *data, size_t len) {
+int document_commit(struct call *c, struct place *p, const char *id, size_t id_len, const char *data,
+                    size_t len) {
     struct arena arena = ARENA_INIT;
     struct buf made = BUF_INIT;
     struct ingest_record rec;

@@ -36,7 +36,9 @@ static const struct {
     [ERR_UNSUPPORTED] = {EOPNOTSUPP, "EOPNOTSUPP", "this is not supported here"},
 };
 
-int errno_of(enum err_code code) { return (unsigned)code < ERR_CODE_COUNT ? table[code].value : EREMOTEIO; }
+int errno_of(enum err_code code) {
+    return (unsigned)code < ERR_CODE_COUNT ? table[code].value : EREMOTEIO;
+}
 
 const char *errno_name(int e) {
     for (size_t i = 0; i < ARRAY_SIZE(table); i++)
@@ -78,8 +80,8 @@ static void command_of(pid_t pid, char out[64]) {
     fclose(f);
 }
 
-void error_log_add(struct error_log *l, const char *path, pid_t pid, const char *op, int e, const struct err *err,
-                   const char *hint) {
+void error_log_add(struct error_log *l, const char *path, pid_t pid, const char *op, int e,
+                   const struct err *err, const char *hint) {
     char time[TIME_TEXT_SIZE], command[64];
     int64_t now = clock_now_ms(&clock_system);
     time_to_iso(now, time);

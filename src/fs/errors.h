@@ -21,7 +21,7 @@ struct error_log {
 void error_log_init(struct error_log *l);
 void error_log_release(struct error_log *l);
 /* One failed operation. hint: what to do; NULL = by the code. */
-void error_log_add(struct error_log *l, const char *path, pid_t pid, const char *op, int e, const struct err *err,
-                   const char *hint);
+void error_log_add(struct error_log *l, const char *path, pid_t pid, const char *op, int e,
+                   const struct err *err, const char *hint);
 /* All lines, oldest first. */
 void error_log_text(struct error_log *l, struct buf *out, int64_t *ret_newest_ms);

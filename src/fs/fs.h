@@ -1,8 +1,8 @@
 /* The mounted filesystem: what the mount command calls.
  *
- * fs_run serves one mount point until it is unmounted or a SIGTERM/SIGINT arrives (then requests in flight are answered,
- * the mount point is detached, and it returns). It must be called before any other thread is started in the process
- * except the engine's.
+ * fs_run serves one mount point until it is unmounted or a SIGTERM/SIGINT arrives (then requests in flight
+ * are answered, the mount point is detached, and it returns). It must be called before any other thread is
+ * started in the process except the engine's.
  */
 #pragma once
 #include "engine.h"
@@ -12,7 +12,7 @@ struct fs_options {
     const char *mount_options; /* comma-separated, passed to the kernel mount; NULL = none */
     bool read_only;
     bool foreground;
-    void (*ready)(void *ctx);  /* called once when the mount answers */
+    void (*ready)(void *ctx); /* called once when the mount answers */
     void *ready_ctx;
 };
 /* Returns 0 after a clean end. */

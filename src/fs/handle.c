@@ -8,13 +8,20 @@ struct handle *handle_new(struct call *c, struct node *node, int flags) {
     struct handle *h = xcalloc(1, sizeof *h);
     pthread_mutex_init(&h->lock, NULL);
     h->fd = -1;
+    h->refs = 1;
     h->flags = flags;
     h->node = node ? inode_ref(&c->fs->inodes, node) : NULL;
     h->opener = handle_writes(h) ? caller_process(c->pid, c->pid) : c->pid;
     return h;
 }
 
-void handle_free(struct fs *fs, struct handle *h) {
+struct handle *handle_ref(struct handle *h) {
+    __atomic_fetch_add(&h->refs, 1, __ATOMIC_RELAXED);
+    return h;
+}
+
+void handle_unref(struct fs *fs, struct handle *h) {
+    if (__atomic_sub_fetch(&h->refs, 1, __ATOMIC_ACQ_REL)) return;
     struct call c = {.fs = fs};
     if (h->node && h->node->ops->close) h->node->ops->close(&c, h);
     if (h->fd >= 0) close(h->fd);
@@ -66,7 +73,8 @@ int handle_list(struct call *c, struct handle *h, uint64_t at, dir_emit *emit, v
         if (e) return e;
     }
     for (size_t i = at - 2; i < h->list.n; i++)
-        if (!emit_shifted(&s, h->list.items[i].name, h->list.items[i].mode, h->list.items[i].ino, i + 1)) break;
+        if (!emit_shifted(&s, h->list.items[i].name, h->list.items[i].mode, h->list.items[i].ino, i + 1))
+            break;
     return 0;
 }
 
@@ -85,4 +93,3 @@ void query_error_of(struct node *n, struct buf *out) {
     buf_add(out, n->place->last_error.data, n->place->last_error.len);
     pthread_mutex_unlock(&n->place->lock);
 }
-

@@ -12,9 +12,13 @@ void inode_init(struct inode_table *t) {
     t->by_key = xcalloc(t->n_buckets, sizeof *t->by_key);
 }
 
-static size_t id_bucket(const struct inode_table *t, uint64_t id) { return (id * 0x9e3779b97f4a7c15u >> 20) % t->n_buckets; }
+static size_t id_bucket(const struct inode_table *t, uint64_t id) {
+    return (id * 0x9e3779b97f4a7c15u >> 20) % t->n_buckets;
+}
 
-static uint64_t key_hash(const char *key) { return hash64(key, strlen(key), 0x1db); }
+static uint64_t key_hash(const char *key) {
+    return hash64(key, strlen(key), 0x1db);
+}
 
 static void link_node(struct inode_table *t, struct node *n) {
     size_t b = id_bucket(t, n->id);
@@ -56,7 +60,8 @@ static void unlink_id(struct inode_table *t, struct node *n) {
     if (*p) *p = n->next_id;
 }
 
-struct node *inode_new(const struct node_ops *ops, struct node *parent, struct place *place, const char *name, char *key) {
+struct node *inode_new(const struct node_ops *ops, struct node *parent, struct place *place, const char *name,
+                       char *key) {
     struct node *n = xcalloc(1, sizeof *n);
     n->ops = ops;
     n->parent = parent; /* the reference is taken in inode_add, under the lock */
@@ -152,7 +157,9 @@ static void unref_many(struct fs *fs, struct node *n, uint32_t count) {
     }
 }
 
-void inode_unref(struct fs *fs, struct node *n) { unref_many(fs, n, 1); }
+void inode_unref(struct fs *fs, struct node *n) {
+    unref_many(fs, n, 1);
+}
 
 void inode_looked_up(struct inode_table *t, struct node *n) {
     pthread_mutex_lock(&t->lock);

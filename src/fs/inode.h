@@ -1,8 +1,8 @@
 /* The inode table: node ids that the kernel knows -> nodes, with lookup counts, and keys -> nodes.
  *
- * A node has a key that says what it is; looking the same thing up again finds the same node. A node lives while the
- * kernel has looked it up more often than it has forgotten it, or a handle, a request or a child refers to it. Ids are
- * never used twice. Every function may be called from any thread.
+ * A node has a key that says what it is; looking the same thing up again finds the same node. A node lives
+ * while the kernel has looked it up more often than it has forgotten it, or a handle, a request or a child
+ * refers to it. Ids are never used twice. Every function may be called from any thread.
  */
 #pragma once
 #include <pthread.h>
@@ -16,22 +16,22 @@ struct place;
 struct fs;
 
 struct node {
-    uint64_t id;                    /* the kernel's node id */
+    uint64_t id; /* the kernel's node id */
     const struct node_ops *ops;
-    struct node *parent;            /* holds a reference; NULL for the root */
-    struct place *place;            /* holds a reference; may be NULL */
+    struct node *parent; /* holds a reference; NULL for the root */
+    struct place *place; /* holds a reference; may be NULL */
     char *key, *name;
-    uint64_t ino;                   /* st_ino */
-    uint64_t lookups;               /* of the kernel */
+    uint64_t ino;     /* st_ino */
+    uint64_t lookups; /* of the kernel */
     uint32_t refs;
-    bool keyed;                     /* can be found by its key */
+    bool keyed; /* can be found by its key */
     struct node *next_id, *next_key;
     /* Attributes: set before the node is shared, later changes by the kind with relaxed atomicity. */
     mode_t mode;
     uint64_t size;
     int64_t mtime_ms;
     double attr_s, entry_s;
-    void *data;                     /* of the kind, freed by ops->release */
+    void *data; /* of the kind, freed by ops->release */
 };
 
 struct inode_table {
@@ -42,8 +42,10 @@ struct inode_table {
 };
 
 void inode_init(struct inode_table *t);
-/* A node with one reference, not in the table. Takes key (malloc'ed), copies name, takes references to parent and place. */
-struct node *inode_new(const struct node_ops *ops, struct node *parent, struct place *place, const char *name, char *key);
+/* A node with one reference, not in the table. Takes key (malloc'ed), copies name, takes references to parent
+ * and place. */
+struct node *inode_new(const struct node_ops *ops, struct node *parent, struct place *place, const char *name,
+                       char *key);
 /* Puts the node in the table and returns it, or frees it and returns the one that has the key already. */
 struct node *inode_add(struct fs *fs, struct node *n);
 struct node *inode_find_key(struct inode_table *t, const char *key); /* a reference, or NULL */

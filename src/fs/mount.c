@@ -61,7 +61,8 @@ static void *signal_main(void *arg) {
     sigset_t set;
     int sig;
     end_signals(&set);
-    while (sigwait(&set, &sig)) {}
+    while (sigwait(&set, &sig)) {
+    }
     if (has_ended(m)) return NULL;
     work_drain(&m->fs.work, DRAIN_MS);
     detach(m->fs.options->mountpoint);
@@ -100,6 +101,20 @@ int mount_start(struct mount *m, struct engine *engine, const struct fs_options 
     return e ? err_sys(err, e, "cannot start threads") : 0;
 }
 
+void mount_option_text(const struct mount *m, struct buf *out) {
+    const struct fs_options *o = m->fs.options;
+    buf_adds(out, "subtype=ldbfs,fsname=");
+    for (const char *s = engine_data_dir(m->fs.engine); *s; s++) {
+        if (*s == ',' || *s == '\\') buf_addc(out, '\\');
+        buf_addc(out, *s);
+    }
+    /* With one user there is nothing to check, and the kernel would ask for the attributes of every directory
+     * on every path, because they are never cached. */
+    if (o->mount_options && strstr(o->mount_options, "allow_")) buf_adds(out, ",default_permissions");
+    if (o->read_only) buf_adds(out, ",ro");
+    if (o->mount_options && *o->mount_options) buf_printf(out, ",%s", o->mount_options);
+}
+
 int mount_watch(struct mount *m, struct err *err) {
     m->main_thread = pthread_self();
     int e = pthread_create(&m->signal_thread, NULL, signal_main, m);
@@ -123,7 +138,7 @@ void mount_finish(struct mount *m) {
     while (m->handles) { /* left open behind a detached mount point: what was sent is committed */
         struct handle *h = m->handles;
         handle_untrack(m, h);
-        handle_free(fs, h);
+        handle_unref(fs, h);
     }
     work_stop(&fs->work);
     query_retire_release(fs);

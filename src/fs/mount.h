@@ -5,28 +5,35 @@
 struct fuse_session;
 
 struct mount {
-    struct fs fs;               /* first: what requests find */
+    struct fs fs; /* first: what requests find */
     struct fuse_session *session;
     void (*exit_loop)(struct mount *m); /* asks the FUSE loop to end; it looks when a signal wakes it */
     pthread_t main_thread, signal_thread, keeper_thread;
     bool has_signal, has_keeper;
     pthread_mutex_t handles_lock;
-    struct handle *handles;     /* open ones, linked by next_open */
-    bool ended;                 /* the loop is over (guarded by handles_lock) */
+    struct handle *handles; /* open ones, linked by next_open */
+    bool ended;             /* the loop is over (guarded by handles_lock) */
 };
-static inline struct mount *mount_of(struct fs *fs) { return (struct mount *)fs; }
+static inline struct mount *mount_of(struct fs *fs) {
+    return (struct mount *)fs;
+}
 
 /* Blocks the signals that end the mount, makes the tables and starts the worker pools. */
 int mount_start(struct mount *m, struct engine *engine, const struct fs_options *options, struct err *err);
-/* Starts the threads that wait for signals and let go of what is unused. The caller is the thread that runs the loop. */
+/* The options of the kernel mount, comma-separated. */
+void mount_option_text(const struct mount *m, struct buf *out);
+/* Starts the threads that wait for signals and let go of what is unused. The caller is the thread that runs
+ * the loop. */
 int mount_watch(struct mount *m, struct err *err);
-/* The loop is over, or never ran: answers what is left, commits what was left open, frees everything but m. */
+/* The loop is over, or never ran: answers what is left, commits what was left open, frees everything but m.
+ */
 void mount_finish(struct mount *m);
 
 /* A handle for an open of node (NULL: a file that is being made). */
 struct handle *handle_new(struct call *c, struct node *node, int flags);
-/* Closes and frees it. */
-void handle_free(struct fs *fs, struct handle *h);
+struct handle *handle_ref(struct handle *h);
+/* The last one closes and frees it. */
+void handle_unref(struct fs *fs, struct handle *h);
 /* The mount's list of open handles. */
 void handle_track(struct mount *m, struct handle *h);
 void handle_untrack(struct mount *m, struct handle *h);

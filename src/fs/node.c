@@ -66,8 +66,11 @@ static char *child_key(struct node *parent, const char *name, const char *tag) {
 
 struct node *dir_node(struct fs *fs, const struct node_ops *ops, struct node *parent, const char *name,
                       struct place *place, const char *tag) {
-    struct node *n = inode_new(ops, parent, place ? place : parent ? parent->place : NULL, name,
-                               child_key(parent, name, tag));
+    struct node *n = inode_new(ops, parent,
+                               place    ? place
+                               : parent ? parent->place
+                                        : NULL,
+                               name, child_key(parent, name, tag));
     n->mode = S_IFDIR | 0755;
     bool frozen = n->place && n->place->frozen;
     n->entry_s = n->attr_s = frozen && parent && parent->place == n->place ? FS_TIMEOUT_LONG_S : 0;
@@ -158,7 +161,8 @@ struct node *text_node_writable(struct fs *fs, struct node *dir, const char *nam
     return inode_add(fs, n);
 }
 
-struct node *text_node(struct fs *fs, struct node *dir, const char *name, struct buf *take, int64_t mtime_ms) {
+struct node *text_node(struct fs *fs, struct node *dir, const char *name, struct buf *take,
+                       int64_t mtime_ms) {
     return text_node_writable(fs, dir, name, take, mtime_ms, NULL);
 }
 
@@ -169,7 +173,9 @@ static int link_readlink(struct call *c, struct node *n, struct buf *out) {
     return 0;
 }
 
-static void link_release(struct node *n) { free(n->data); }
+static void link_release(struct node *n) {
+    free(n->data);
+}
 
 static const struct node_ops link_ops = {
     .kind = "link", .readlink = link_readlink, .release = link_release, .accepts_any_attr = true};

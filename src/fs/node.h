@@ -1,7 +1,7 @@
 /* Nodes: what the kernel holds references to, one vtable per kind (node_*.c), and what they share.
  *
- * Node operations run on worker threads, may block, know nothing of FUSE, and answer 0 or a negative error code with the
- * text in call->err. A slot that is NULL answers "not permitted" (EPERM).
+ * Node operations run on worker threads, may block, know nothing of FUSE, and answer 0 or a negative error
+ * code with the text in call->err. A slot that is NULL answers "not permitted" (EPERM).
  */
 #pragma once
 #include "errors.h"
@@ -25,16 +25,18 @@ struct fs {
     uid_t uid;
     gid_t gid;
     int64_t start_ms;
-    char *files_dir;               /* DATA/files */
-    pthread_mutex_t places_lock;   /* the list; each place has a lock of its own, taken after this one */
+    char *files_dir;             /* DATA/files */
+    pthread_mutex_t places_lock; /* the list; each place has a lock of its own, taken after this one */
     struct place *places;
-    uint64_t serial;               /* atomic: for node keys that are never shared */
+    uint64_t serial; /* atomic: for node keys that are never shared */
     /* Makes the kernel drop a name it has cached. Never called on a worker (it would deadlock). */
     void (*drop_name)(struct fs *fs, uint64_t parent_id, const char *name);
     pthread_mutex_t retired_lock;
     struct retired *retired, **retired_tail; /* names of query results that are to be dropped, oldest first */
 };
-static inline uint64_t fs_serial(struct fs *fs) { return __atomic_add_fetch(&fs->serial, 1, __ATOMIC_RELAXED); }
+static inline uint64_t fs_serial(struct fs *fs) {
+    return __atomic_add_fetch(&fs->serial, 1, __ATOMIC_RELAXED);
+}
 
 /* One request. */
 struct call {
@@ -44,7 +46,7 @@ struct call {
     gid_t gid;
     const volatile int *cancel;
     struct err err;
-    const char *hint;              /* what the user can do about err; NULL = by the code */
+    const char *hint; /* what the user can do about err; NULL = by the code */
 };
 int call_fail(struct call *c, enum err_code code, const char *hint, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
@@ -55,7 +57,7 @@ struct dir_list {
         char *name;
         mode_t mode;
         uint64_t ino;
-    } *items;
+    } * items;
     size_t n, cap;
 };
 void dir_list_add(struct dir_list *l, const char *name, mode_t mode, uint64_t ino);
@@ -63,28 +65,32 @@ void dir_list_release(struct dir_list *l);
 
 /* An open file or directory. */
 struct handle {
-    struct node *node;             /* holds a reference */
-    int flags;                     /* open flags */
-    pid_t opener;                  /* thread group of the process that opened it */
-    pthread_mutex_t lock;          /* one read, write or flush of a handle at a time */
+    int refs;             /* atomic: of the kernel until the release, and of answers being sent */
+    struct node *node;    /* holds a reference */
+    int flags;            /* open flags */
+    pid_t opener;         /* thread group of the process that opened it */
+    pthread_mutex_t lock; /* one read, write or flush of a handle at a time */
     bool direct_io, keep_cache, nonseekable;
-    const char *data;              /* whole content, when it is fixed: reads are answered from it */
+    const char *data; /* whole content, when it is fixed: reads are answered from it */
     size_t len;
-    struct buf owned;              /* what data points to, unless it is the node's */
-    int fd;                        /* a real file behind it, or -1 */
-    void *state;                   /* of the kind */
+    struct buf owned; /* what data points to, unless it is the node's */
+    int fd;           /* a real file behind it, or -1 */
+    void *state;      /* of the kind */
     struct dir_list list;
     bool listed;
     struct handle *next_open, **link_open; /* the mount's list of open handles */
 };
-static inline bool handle_writes(const struct handle *h) { return (h->flags & 3) != 0; }
+static inline bool handle_writes(const struct handle *h) {
+    return (h->flags & 3) != 0;
+}
 
 /* Emits one directory entry; false: no more fit (the entry was not taken). */
 typedef bool dir_emit(void *ctx, const char *name, mode_t mode, uint64_t ino, uint64_t next_offset);
 
 struct node_ops {
     const char *kind;
-    /* Directories. lookup gives a reference. list: a small directory at once; stream: a big one from an offset on. */
+    /* Directories. lookup gives a reference. list: a small directory at once; stream: a big one from an
+     * offset on. */
     int (*lookup)(struct call *c, struct node *dir, const char *name, struct node **ret);
     int (*list)(struct call *c, struct node *dir, struct dir_list *out);
     int (*stream)(struct call *c, struct handle *h, uint64_t offset, dir_emit *emit, void *ctx);
@@ -95,9 +101,10 @@ struct node_ops {
     int (*unlink)(struct call *c, struct node *dir, const char *name);
     int (*rmdir)(struct call *c, struct node *dir, const char *name);
     int (*symlink)(struct call *c, struct node *dir, const char *name, const char *target, struct node **ret);
-    /* `child` is named `name` in `dir` (of this kind) and goes to new_name in new_dir. flags: RENAME_NOREPLACE. */
-    int (*rename)(struct call *c, struct node *dir, const char *name, struct node *new_dir, const char *new_name,
-                  unsigned flags);
+    /* `child` is named `name` in `dir` (of this kind) and goes to new_name in new_dir. flags:
+     * RENAME_NOREPLACE. */
+    int (*rename)(struct call *c, struct node *dir, const char *name, struct node *new_dir,
+                  const char *new_name, unsigned flags);
     /* Everything. stat refreshes mode, size and mtime of the node; NULL: they do not change. */
     int (*stat)(struct call *c, struct node *n);
     int (*open)(struct call *c, struct handle *h);
@@ -112,8 +119,8 @@ struct node_ops {
     int (*utimens)(struct call *c, struct node *n, int64_t mtime_ms);
     int (*readlink)(struct call *c, struct node *n, struct buf *out);
     void (*release)(struct node *n);
-    enum work_pool read_pool;      /* where open and read run: WORK_META if not given */
-    bool accepts_any_attr;         /* chmod, chown, utimens succeed and do nothing */
+    enum work_pool read_pool; /* where open and read run: WORK_META if not given */
+    bool accepts_any_attr;    /* chmod, chown, utimens succeed and do nothing */
 };
 
 /* The node's stat as it stands. */
@@ -123,46 +130,49 @@ void node_path(struct node *n, const char *name, struct buf *out);
 
 /* ---- places: a collection, or a moment of one ---- */
 
-/* A file that is not final: a scratch file of an editor or a copying tool, or a name that was just dropped. */
+/* A file that is not final: a scratch file of an editor or a copying tool, or a name that was just dropped.
+ */
 struct scratch {
     struct scratch *next;
-    int refs;                      /* of the list and of nodes and handles */
-    char *dir;                     /* "docs" or "ingest" */
+    int refs;  /* of the list and of nodes and handles */
+    char *dir; /* "docs" or "ingest" */
     char *name;
-    int fd;                        /* unlinked staging file; -1 for a dropped name */
-    bool listed;                   /* still in the list */
-    bool dropped;                  /* the name of an ingested file: reads as its receipt */
-    bool sending;                  /* dropped: still open */
-    char *hides;                   /* docs: the document name this was renamed from; hidden until written again */
+    int fd;       /* unlinked staging file; -1 for a dropped name */
+    bool listed;  /* still in the list */
+    bool dropped; /* the name of an ingested file: reads as its receipt */
+    bool sending; /* dropped: still open */
+    char *hides;  /* docs: the document name this was renamed from; hidden until written again */
     uint64_t size;
     mode_t mode;
     int64_t mtime_ms, ino_seed;
-    int64_t expires_ms;            /* 0 = never */
+    int64_t expires_ms; /* 0 = never */
     struct buf receipt;
 };
 
 struct place {
-    struct place *next;            /* fs->places */
+    struct place *next; /* fs->places */
     int refs;
-    bool frozen;                   /* a snapshot: everything in it is read-only */
+    bool frozen; /* a snapshot: everything in it is read-only */
     char cid[CID_SIZE], name[NAME_SIZE], version[VERSION_ID_SIZE];
-    pthread_mutex_t lock;          /* everything below */
-    struct view *view;             /* the last one used; dropped when idle */
+    pthread_mutex_t lock; /* everything below */
+    struct view *view;    /* the last one used; dropped when idle */
     int64_t used_ms;
     struct scratch *scratch;
-    pid_t listing_pid;             /* who listed docs/ last: an rm -r does so before it deletes */
+    pid_t listing_pid; /* who listed docs/ last: an rm -r does so before it deletes */
     pid_t mark_pid;
     uint64_t mark_seq;
-    struct buf last_error;         /* of the newest failed query */
+    struct buf last_error; /* of the newest failed query */
 };
 /* The live place of a collection: one per collection id in the process. */
 struct place *place_live(struct fs *fs, const struct collection_info *info);
-struct place *place_frozen(struct fs *fs, const struct collection_info *info, const struct snapshot_info *snap);
+struct place *place_frozen(struct fs *fs, const struct collection_info *info,
+                           const struct snapshot_info *snap);
 struct place *place_ref(struct place *p);
 void place_unref(struct fs *fs, struct place *p); /* NULL is fine */
 /* The current state (live: with everything acknowledged). view_unref it. */
 int place_view(struct call *c, struct place *p, struct view **ret);
-/* The sequence number of the state this process has seen last, if that is still the current one; else false. Cheap. */
+/* The sequence number of the state this process has seen last, if that is still the current one; else false.
+ * Cheap. */
 bool place_current_seq(struct fs *fs, struct place *p, uint64_t *ret);
 int place_check_writable(struct call *c, struct place *p);
 /* DATA/files/<cid>/<sub>, made when missing. Returns the path (free it). */
@@ -171,7 +181,7 @@ char *place_dir(struct fs *fs, const struct place *p, const char *sub);
 void places_tidy(struct fs *fs);
 void places_release(struct fs *fs);
 
-struct scratch *scratch_new(struct place *p, const char *dir, const char *name); /* a reference */
+struct scratch *scratch_new(struct place *p, const char *dir, const char *name);  /* a reference */
 struct scratch *scratch_find(struct place *p, const char *dir, const char *name); /* a reference, or NULL */
 /* The name goes; the file lives until its last reference. */
 void scratch_unlist(struct place *p, struct scratch *s);
@@ -183,8 +193,8 @@ void scratch_unhide(struct place *p, const char *doc_name);
 int scratch_open_file(struct call *c, struct scratch *s);
 
 /* ---- kinds ---- */
-/* A generated file: its content is made at lookup and pinned to the node, which is found again while the content is the
- * same. take: the content (emptied). */
+/* A generated file: its content is made at lookup and pinned to the node, which is found again while the
+ * content is the same. take: the content (emptied). */
 struct node *text_node(struct fs *fs, struct node *dir, const char *name, struct buf *take, int64_t mtime_ms);
 /* Writes to it are accepted and given to this function on flush (schema.json), or ignored when it is NULL. */
 typedef int text_commit(struct call *c, struct node *n, const char *data, size_t len);
@@ -195,15 +205,16 @@ struct node *symlink_node(struct fs *fs, struct node *dir, const char *name, con
 struct node *dir_node(struct fs *fs, const struct node_ops *ops, struct node *parent, const char *name,
                       struct place *place, const char *tag);
 
-extern const struct node_ops root_ops, collection_ops, docs_ops, ingest_ops, query_dir_ops, control_ops, trash_ops,
-    trash_item_ops, snapshots_ops, snapshot_list_ops, snapshot_ops, queries_ops, receipts_ops, rejects_ops;
+extern const struct node_ops root_ops, collection_ops, docs_ops, ingest_ops, query_dir_ops, control_ops,
+    trash_ops, trash_item_ops, snapshots_ops, snapshot_list_ops, snapshot_ops, queries_ops, receipts_ops,
+    rejects_ops;
 
 /* The node of a scratch file or of a name just dropped. */
 struct node *scratch_node(struct fs *fs, struct node *dir, struct scratch *s);
 struct scratch *node_scratch(struct node *n); /* NULL when it is none */
 /* A new scratch file, opened in h. */
-int scratch_create(struct call *c, struct node *dir, const char *sub, const char *name, mode_t mode, struct handle *h,
-                   struct node **ret);
+int scratch_create(struct call *c, struct node *dir, const char *sub, const char *name, mode_t mode,
+                   struct handle *h, struct node **ret);
 /* Its whole content, at most max bytes (ERR_TOO_LARGE). */
 int scratch_load(struct call *c, struct scratch *s, size_t max, struct buf *out);
 
@@ -215,8 +226,8 @@ int real_remove(struct call *c, struct node *dir, const char *name);
 int saved_query_read(struct call *c, struct place *p, const char *name, struct buf *out);
 int saved_query_list(struct call *c, struct place *p, struct dir_list *out);
 
-/* The query kind's run: see node_query.c. True: the job was parked (it is queued again when the content is there) or
- * false: content or error is there already. With work.lock not held. */
+/* The query kind's run: see node_query.c. True: the job was parked (it is queued again when the content is
+ * there) or false: content or error is there already. With work.lock not held. */
 bool query_wait(struct fs *fs, struct node *n, struct job *j);
 bool node_is_query(const struct node *n);
 /* DONE: its size is final. */
@@ -224,7 +235,8 @@ bool query_ready(struct fs *fs, struct node *n);
 /* True the first time it is asked after the content is there: the kernel's page cache wants it. */
 bool query_take_store(struct fs *fs, struct node *n);
 int query_result(struct call *c, struct node *n, const char **ret_data, size_t *ret_len);
-/* Names of results that nobody has asked for lately are dropped, so that their memory comes back. Keeper thread only. */
+/* Names of results that nobody has asked for lately are dropped, so that their memory comes back. Keeper
+ * thread only. */
 void query_retire(struct fs *fs);
 void query_retire_release(struct fs *fs);
 /* An interrupted waiter was taken off: stop the run if nobody waits for it any more. */
@@ -239,6 +251,7 @@ int text_log(struct call *c, struct buf *out);
 int text_collection_status(struct call *c, struct place *p, struct buf *out, int64_t *ret_mtime_ms);
 int text_snapshot_status(struct call *c, struct place *p, const struct snapshot_info *s, struct buf *out);
 
-int document_commit(struct call *c, struct place *p, const char *id, size_t id_len, const char *data, size_t len);
+int document_commit(struct call *c, struct place *p, const char *id, size_t id_len, const char *data,
+                    size_t len);
 /* Deletes are acknowledged when durable. */
 int document_delete(struct call *c, struct place *p, const char *id, size_t id_len);

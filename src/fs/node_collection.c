@@ -8,12 +8,14 @@ static const struct {
     const struct node_ops *ops; /* NULL: a generated file or the link */
     mode_t type;
     bool in_snapshot;
-} entries[] = {{"schema.json", NULL, S_IFREG, true},      {"status.json", NULL, S_IFREG, true},
-               {"ingest", &ingest_ops, S_IFDIR, false},   {"docs", &docs_ops, S_IFDIR, true},
-               {"query", &query_dir_ops, S_IFDIR, true},  {"queries", &queries_ops, S_IFDIR, false},
+} entries[] = {{"schema.json", NULL, S_IFREG, true},     {"status.json", NULL, S_IFREG, true},
+               {"ingest", &ingest_ops, S_IFDIR, false},  {"docs", &docs_ops, S_IFDIR, true},
+               {"query", &query_dir_ops, S_IFDIR, true}, {"queries", &queries_ops, S_IFDIR, false},
                {"snapshots", NULL, S_IFLNK, false}};
 
-static bool shown(const struct node *dir, size_t i) { return entries[i].in_snapshot || !dir->place->frozen; }
+static bool shown(const struct node *dir, size_t i) {
+    return entries[i].in_snapshot || !dir->place->frozen;
+}
 
 static int commit_schema(struct call *c, struct node *n, const char *data, size_t len) {
     int r = place_check_writable(c, n->place);
@@ -57,7 +59,8 @@ static int snapshots_link(struct call *c, struct node *dir, struct node **ret) {
     return 0;
 }
 
-/* Is the collection still there? A dropped one answers "no such file", also to what is still open below it. */
+/* Is the collection still there? A dropped one answers "no such file", also to what is still open below it.
+ */
 static int check_alive(struct call *c, struct node *dir) {
     struct collection_info info;
     if (dir->place->frozen) return 0;
@@ -67,7 +70,8 @@ static int check_alive(struct call *c, struct node *dir) {
 static int collection_lookup(struct call *c, struct node *dir, const char *name, struct node **ret) {
     size_t i = 0;
     while (i < ARRAY_SIZE(entries) && (strcmp(entries[i].name, name) || !shown(dir, i))) i++;
-    if (i == ARRAY_SIZE(entries)) return err_set(&c->err, ERR_NOT_FOUND, "there is no '%s' in a collection", name);
+    if (i == ARRAY_SIZE(entries))
+        return err_set(&c->err, ERR_NOT_FOUND, "there is no '%s' in a collection", name);
     int r = check_alive(c, dir);
     if (r) return r;
     if (entries[i].ops) {
@@ -101,8 +105,8 @@ static int collection_remove(struct call *c, struct node *dir, const char *name)
     return err_set(&c->err, ERR_NOT_FOUND, "there is no '%s'", name);
 }
 
-static int collection_create(struct call *c, struct node *dir, const char *name, mode_t mode, struct handle *h,
-                             struct node **ret) {
+static int collection_create(struct call *c, struct node *dir, const char *name, mode_t mode,
+                             struct handle *h, struct node **ret) {
     return call_fail(c, ERR_PERM, "documents go to docs/ID.json, files of documents to ingest/",
                      "'%s' cannot be made here", name);
 }
@@ -122,7 +126,9 @@ const struct node_ops collection_ops = {.kind = "collection",
                                         .stat = collection_stat,
                                         .accepts_any_attr = true};
 
-static void snapshot_release(struct node *n) { free(n->data); }
+static void snapshot_release(struct node *n) {
+    free(n->data);
+}
 
 const struct node_ops snapshot_ops = {.kind = "snapshot",
                                       .lookup = collection_lookup,

@@ -7,12 +7,18 @@
 static int control_lookup(struct call *c, struct node *dir, const char *name, struct node **ret) {
     struct buf b = BUF_INIT;
     int r = 0;
-    if (!strcmp(name, "trash")) *ret = dir_node(c->fs, &trash_ops, dir, name, NULL, NULL);
-    else if (!strcmp(name, "snapshots")) *ret = dir_node(c->fs, &snapshots_ops, dir, name, NULL, NULL);
-    else if (!strcmp(name, "stats")) r = text_stats(c, &b);
-    else if (!strcmp(name, "limits")) r = text_limits(c, &b);
-    else if (!strcmp(name, "log")) r = text_log(c, &b);
-    else r = err_set(&c->err, ERR_NOT_FOUND, "there is no '%s'", name);
+    if (!strcmp(name, "trash"))
+        *ret = dir_node(c->fs, &trash_ops, dir, name, NULL, NULL);
+    else if (!strcmp(name, "snapshots"))
+        *ret = dir_node(c->fs, &snapshots_ops, dir, name, NULL, NULL);
+    else if (!strcmp(name, "stats"))
+        r = text_stats(c, &b);
+    else if (!strcmp(name, "limits"))
+        r = text_limits(c, &b);
+    else if (!strcmp(name, "log"))
+        r = text_log(c, &b);
+    else
+        r = err_set(&c->err, ERR_NOT_FOUND, "there is no '%s'", name);
     if (!r && !*ret) *ret = text_node(c->fs, dir, name, &b, 0);
     buf_release(&b);
     return r;
@@ -73,15 +79,15 @@ static int trash_list(struct call *c, struct node *dir, struct dir_list *out) {
     return engine_trash_list(c->fs->engine, list_trashed, out, &c->err);
 }
 
-static int trash_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir, const char *new_name,
-                        unsigned flags) {
+static int trash_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir,
+                        const char *new_name, unsigned flags) {
     struct collection_info info;
     if (new_dir->ops != &root_ops)
         return call_fail(c, ERR_PERM, "mv .ldbfs/trash/NAME NAME brings a collection back",
                          "a dropped collection goes back to the root");
     if (!path_is_collection_name(new_name))
-        return call_fail(c, ERR_INVALID, "collection names are 1-52 of A-Z a-z 0-9 _ -", "'%s' is no collection name",
-                         new_name);
+        return call_fail(c, ERR_INVALID, "collection names are 1-52 of A-Z a-z 0-9 _ -",
+                         "'%s' is no collection name", new_name);
     int r = engine_trash_restore(c->fs->engine, name, new_name, &info, &c->err);
     if (r) return r;
     struct buf key = BUF_INIT; /* the node that was moved must not be found as the trash entry again */
@@ -114,7 +120,8 @@ static int item_lookup(struct call *c, struct node *dir, const char *name, struc
     int r = trash_find(c, dir->name, &info);
     if (r) return r;
     time_to_iso(info.dropped_ms, dropped);
-    buf_printf(&b, "{\n  \"name\": \"%s\",\n  \"id\": \"%s\",\n  \"dropped\": \"%s\"\n}\n", info.name, info.cid, dropped);
+    buf_printf(&b, "{\n  \"name\": \"%s\",\n  \"id\": \"%s\",\n  \"dropped\": \"%s\"\n}\n", info.name,
+               info.cid, dropped);
     *ret = text_node(c->fs, dir, name, &b, info.dropped_ms);
     return 0;
 }

@@ -12,9 +12,9 @@ enum { DOC_FILE_MAX = DOC_MAX_BYTES + 1, CHECKPOINT_STEP = 512, CHECKPOINTS_MAX 
 struct doc {
     char *id;
     size_t id_len;
-    uint64_t seq;           /* 0: a new name that is not committed yet */
+    uint64_t seq; /* 0: a new name that is not committed yet */
 };
-struct doc_write {          /* handle->state of a handle that writes */
+struct doc_write { /* handle->state of a handle that writes */
     bool dirty;
 };
 
@@ -46,7 +46,8 @@ static int try_short(void *ctx, const char *id, size_t len) {
 /* A short name: the ids that begin with its first part are tried. prefix becomes the id. */
 static int resolve_short(struct call *c, const struct view *v, const char *name, struct buf *prefix) {
     struct short_find f = {.name = name, .prefix = prefix};
-    struct buf after = BUF_INIT; /* below every id with the prefix, above every other one below it: no UTF-8 has 0xff */
+    struct buf after =
+        BUF_INIT; /* below every id with the prefix, above every other one below it: no UTF-8 has 0xff */
     buf_add(&after, prefix->data, prefix->len);
     if (after.data[after.len - 1] == 0) {
         after.len--;
@@ -69,11 +70,13 @@ static int resolve_short(struct call *c, const struct view *v, const char *name,
 /* The id that a document name stands for. */
 static int id_of_name(struct call *c, const struct view *v, const char *name, struct buf *id) {
     switch (path_doc_id(name, id)) {
-    case DOC_NAME_ID: return 0;
+    case DOC_NAME_ID:
+        return 0;
     case DOC_NAME_SHORT:
         if (id->len) return resolve_short(c, v, name, id);
         /* fall through */
-    default: return err_set(&c->err, ERR_NOT_FOUND, "'%.100s' is no document's name", name);
+    default:
+        return err_set(&c->err, ERR_NOT_FOUND, "'%.100s' is no document's name", name);
     }
 }
 
@@ -82,7 +85,8 @@ static const struct node_ops doc_ops;
 static struct node *doc_node(struct fs *fs, struct node *dir, const char *name, const struct buf *id,
                              const struct doc_info *info) {
     struct buf key = BUF_INIT;
-    buf_printf(&key, "%s/doc/%s#%llu", dir->key, name, (unsigned long long)(info ? info->seq : fs_serial(fs)));
+    buf_printf(&key, "%s/doc/%s#%llu", dir->key, name,
+               (unsigned long long)(info ? info->seq : fs_serial(fs)));
     if (!info) buf_adds(&key, "new");
     buf_str(&key);
     struct node *n = inode_new(&doc_ops, dir, dir->place, name, (char *)buf_detach(&key, NULL));
@@ -106,7 +110,8 @@ static int docs_lookup(struct call *c, struct node *dir, const char *name, struc
         scratch_unref(p, s);
         return 0;
     }
-    if (!p->frozen && scratch_hides(p, name)) return err_set(&c->err, ERR_NOT_FOUND, "'%s' was renamed", name);
+    if (!p->frozen && scratch_hides(p, name))
+        return err_set(&c->err, ERR_NOT_FOUND, "'%s' was renamed", name);
     struct buf id = BUF_INIT;
     if (path_doc_id(name, &id) == DOC_NAME_NONE) {
         buf_release(&id);
@@ -125,9 +130,10 @@ static int docs_lookup(struct call *c, struct node *dir, const char *name, struc
     return r;
 }
 
-/* ---- listing: names in id order, by position; a handle keeps its view and how to find positions again ---- */
+/* ---- listing: names in id order, by position; a handle keeps its view and how to find positions again ----
+ */
 
-struct listing {            /* handle->state of docs/ */
+struct listing { /* handle->state of docs/ */
     struct view *view;
     struct dir_list others; /* scratch files: after the documents */
     uint64_t at;            /* position (number of documents passed) ... */
@@ -135,7 +141,7 @@ struct listing {            /* handle->state of docs/ */
     struct {
         char *id;
         size_t len;
-    } *points;              /* the id before position (i + 1) * step */
+    } * points; /* the id before position (i + 1) * step */
     size_t n_points, points_cap;
     uint64_t step;
     bool failed;
@@ -175,8 +181,10 @@ static void docs_close(struct call *c, struct handle *h) {
 static void thin_points(struct listing *l) {
     size_t n = 0;
     for (size_t i = 0; i < l->n_points; i++) {
-        if (i % 2) l->points[n++] = l->points[i];
-        else free(l->points[i].id);
+        if (i % 2)
+            l->points[n++] = l->points[i];
+        else
+            free(l->points[i].id);
     }
     l->n_points = n;
     l->step *= 2;
@@ -197,7 +205,7 @@ static void passed(struct listing *l, const char *id, size_t len) {
 struct stream {
     struct listing *l;
     struct place *place;
-    uint64_t skip_until;    /* positions below are passed without being emitted */
+    uint64_t skip_until; /* positions below are passed without being emitted */
     dir_emit *emit;
     void *ctx;
     struct buf name;
@@ -240,7 +248,8 @@ static int docs_stream(struct call *c, struct handle *h, uint64_t offset, dir_em
         seek_listing(l, offset);
         struct buf after = BUF_INIT;
         buf_add(&after, l->last.data, l->last.len);
-        int r = view_scan(l->view, l->at ? (const char *)after.data : NULL, after.len, stream_one, &s, &c->err);
+        int r =
+            view_scan(l->view, l->at ? (const char *)after.data : NULL, after.len, stream_one, &s, &c->err);
         buf_release(&after);
         buf_release(&s.name);
         l->failed = r < 0;
@@ -284,7 +293,8 @@ static int doc_open(struct call *c, struct handle *h) {
         __atomic_store_n(&h->node->size, h->owned.len, __ATOMIC_RELAXED);
         return 0;
     }
-    /* Written again since it was looked up: the bytes of now, past the page cache that belongs to the older ones. */
+    /* Written again since it was looked up: the bytes of now, past the page cache that belongs to the older
+     * ones. */
     h->direct_io = !same || d->seq == 0;
     h->keep_cache = same;
     h->data = (const char *)h->owned.data;
@@ -345,7 +355,9 @@ static int doc_flush(struct call *c, struct handle *h, bool own) {
     return 0;
 }
 
-static void doc_close(struct call *c, struct handle *h) { free(h->state); }
+static void doc_close(struct call *c, struct handle *h) {
+    free(h->state);
+}
 
 static const struct node_ops doc_ops = {.kind = "document",
                                         .open = doc_open,
@@ -418,7 +430,8 @@ static int docs_unlink(struct call *c, struct node *dir, const char *name) {
     return r;
 }
 
-/* An editor moves the document aside before it writes a new one: a copy under the other name, nothing is deleted. */
+/* An editor moves the document aside before it writes a new one: a copy under the other name, nothing is
+ * deleted. */
 static int rename_aside(struct call *c, struct node *dir, const char *name, const char *new_name) {
     struct place *p = dir->place;
     struct view *v;
@@ -438,7 +451,8 @@ static int rename_aside(struct call *c, struct node *dir, const char *name, cons
             r = err_sys(&c->err, ENOSPC, "could not copy '%s'", name);
         s->size = text.len;
         s->expires_ms = clock_mono_us(&clock_system) / 1000 + 600000;
-        if (r) scratch_unlist(p, s);
+        if (r)
+            scratch_unlist(p, s);
         else {
             pthread_mutex_lock(&p->lock);
             s->hides = xstrdup(name);
@@ -470,10 +484,11 @@ static int commit_scratch(struct call *c, struct place *p, struct scratch *s, co
     return r;
 }
 
-static int docs_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir, const char *new_name,
-                       unsigned flags) {
+static int docs_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir,
+                       const char *new_name, unsigned flags) {
     struct place *p = dir->place;
-    if (new_dir != dir) return call_fail(c, ERR_PERM, "cp it", "documents cannot be moved out of their directory");
+    if (new_dir != dir)
+        return call_fail(c, ERR_PERM, "cp it", "documents cannot be moved out of their directory");
     struct scratch *s = scratch_find(p, "docs", name);
     int r;
     if (s && path_is_scratch_name(new_name)) {
@@ -490,7 +505,8 @@ static int docs_rename(struct call *c, struct node *dir, const char *name, struc
     } else if (path_is_scratch_name(new_name)) {
         r = rename_aside(c, dir, name, new_name);
     } else {
-        r = call_fail(c, ERR_PERM, "write the new document and remove the old one", "a document's id cannot be changed");
+        r = call_fail(c, ERR_PERM, "write the new document and remove the old one",
+                      "a document's id cannot be changed");
     }
     scratch_unref(p, s);
     return r;

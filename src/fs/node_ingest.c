@@ -22,26 +22,35 @@ static int target_open(struct call *c, struct handle *h) {
     size_t i = 0;
     while (strcmp(targets[i].name, h->node->name)) i++;
     if (!handle_writes(h)) return 0;
-    int r = session_open(c, h->node->place, targets[i].op, targets[i].name, true, DECODE_LINES, DECODE_PLAIN, &s);
+    int r =
+        session_open(c, h->node->place, targets[i].op, targets[i].name, true, DECODE_LINES, DECODE_PLAIN, &s);
     h->state = s;
     return r;
 }
 
-static int target_read(struct call *c, struct handle *h, uint64_t offset, size_t size, struct buf *out) { return 0; }
+static int target_read(struct call *c, struct handle *h, uint64_t offset, size_t size, struct buf *out) {
+    return 0;
+}
 
 static int any_write(struct call *c, struct handle *h, const char *data, size_t len, uint64_t offset) {
     return session_write(c, h->state, data, len);
 }
 
-static int any_fsync(struct call *c, struct handle *h) { return h->state ? session_sync(c, h->state) : 0; }
+static int any_fsync(struct call *c, struct handle *h) {
+    return h->state ? session_sync(c, h->state) : 0;
+}
 
 static int any_flush(struct call *c, struct handle *h, bool own) {
     return h->state ? session_flush(c, h->state, own) : 0;
 }
 
-static void any_close(struct call *c, struct handle *h) { session_close(c, h->state); }
+static void any_close(struct call *c, struct handle *h) {
+    session_close(c, h->state);
+}
 
-static int any_truncate(struct call *c, struct node *n, struct handle *h, uint64_t size) { return 0; }
+static int any_truncate(struct call *c, struct node *n, struct handle *h, uint64_t size) {
+    return 0;
+}
 
 static const struct node_ops target_ops = {.kind = "append target",
                                            .open = target_open,
@@ -54,8 +63,8 @@ static const struct node_ops target_ops = {.kind = "append target",
                                            .read_pool = WORK_WRITE,
                                            .accepts_any_attr = true};
 
-/* Every lookup makes a node of its own: the kernel holds a lock per inode during a write, so writers would wait for each
- * other. */
+/* Every lookup makes a node of its own: the kernel holds a lock per inode during a write, so writers would
+ * wait for each other. */
 static struct node *target_node(struct fs *fs, struct node *dir, const char *name) {
     struct buf key = BUF_INIT;
     buf_printf(&key, "%s/target/%s#%llu", dir->key, name, (unsigned long long)fs_serial(fs));
@@ -69,13 +78,13 @@ static struct node *target_node(struct fs *fs, struct node *dir, const char *nam
 
 /* ---- files dropped by name ---- */
 
-struct drop {               /* handle->state */
+struct drop { /* handle->state */
     struct session *session;
-    struct scratch *entry;  /* what is listed */
-    uint64_t next;          /* offset that continues the stream */
+    struct scratch *entry; /* what is listed */
+    uint64_t next;         /* offset that continues the stream */
     bool started;
 };
-struct drop_data {          /* node->data */
+struct drop_data { /* node->data */
     struct scratch *entry;
     struct place *place;
 };
@@ -263,14 +272,17 @@ static int ingest_create(struct call *c, struct node *dir, const char *name, mod
                          struct node **ret) {
     if (!is_drop_name(name)) {
         if (path_is_scratch_name(name)) return scratch_create(c, dir, "ingest", name, mode, h, ret);
-        return call_fail(c, ERR_PERM, "names end in .jsonl .ndjson .json .csv .tsv, then .zst or .gz; or write to upsert",
+        return call_fail(c, ERR_PERM,
+                         "names end in .jsonl .ndjson .json .csv .tsv, then .zst or .gz; or write to upsert",
                          "'%.100s' is no name for a file of documents", name);
     }
     struct scratch *entry = scratch_new(dir->place, "ingest", name);
     entry->mode = mode & 07777;
     int r = drop_begin(c, dir->place, entry, h);
-    if (r) scratch_unlist(dir->place, entry);
-    else *ret = drop_node(c->fs, dir, entry);
+    if (r)
+        scratch_unlist(dir->place, entry);
+    else
+        *ret = drop_node(c->fs, dir, entry);
     scratch_unref(dir->place, entry);
     return r;
 }
@@ -285,7 +297,9 @@ static int ingest_unlink(struct call *c, struct node *dir, const char *name) {
     return 0;
 }
 
-static int ingest_rmdir(struct call *c, struct node *dir, const char *name) { return 0; /* rm -r */ }
+static int ingest_rmdir(struct call *c, struct node *dir, const char *name) {
+    return 0; /* rm -r */
+}
 
 static void give_name(struct place *p, struct scratch *s, const char *new_name) {
     struct scratch *there = scratch_find(p, "ingest", new_name);
@@ -297,8 +311,8 @@ static void give_name(struct place *p, struct scratch *s, const char *new_name) 
     pthread_mutex_unlock(&p->lock);
 }
 
-static int ingest_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir, const char *new_name,
-                         unsigned flags) {
+static int ingest_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir,
+                         const char *new_name, unsigned flags) {
     struct place *p = dir->place;
     if (new_dir != dir) return call_fail(c, ERR_PERM, NULL, "files cannot be moved out of ingest/");
     struct scratch *s = scratch_find(p, "ingest", name);

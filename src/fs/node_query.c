@@ -1,8 +1,9 @@
 /* query/: reading a name runs it.
  *
- * A name answers to LOOKUP at once, with size 0. The first that asks for its size or opens it starts the run on the query
- * pool; everybody who asks meanwhile waits for the same run. The answer's bytes, and the sequence number they are of, are
- * pinned to the node. A later lookup finds the node again only while nothing newer has been written.
+ * A name answers to LOOKUP at once, with size 0. The first that asks for its size or opens it starts the run
+ * on the query pool; everybody who asks meanwhile waits for the same run. The answer's bytes, and the
+ * sequence number they are of, are pinned to the node. A later lookup finds the node again only while nothing
+ * newer has been written.
  *
  *   NEW --wait--> GOING --ok--> DONE                  states, guarded by work.lock
  *    ^              |---error-> FAILED  (the next lookup makes a new node)
@@ -20,13 +21,13 @@ enum { RETIRE_AFTER_MS = 2000, STREAM_REQUEST_MAX = 1 << 20 };
 struct run {
     struct job job;
     struct fs *fs;
-    struct node *node;        /* a reference while GOING */
+    struct node *node; /* a reference while GOING */
     enum run_state state;
     struct job_list waiters;
     bool has_seq, stored;
     uint64_t seq;
-    struct buf content;       /* DONE: fixed from then on */
-    struct err err;           /* FAILED */
+    struct buf content; /* DONE: fixed from then on */
+    struct err err;     /* FAILED */
 };
 
 struct retired {
@@ -74,14 +75,17 @@ static int answer(struct call *c, struct place *p, const struct view *v, const s
 }
 
 /* is_json: a request body (a saved query, query/.run); else a SPEC. */
-static int run_query(struct call *c, struct place *p, const char *text, size_t len, bool is_json, uint64_t *ret_seq,
-                     bool *ret_has_seq, struct buf *out) {
+static int run_query(struct call *c, struct place *p, const char *text, size_t len, bool is_json,
+                     uint64_t *ret_seq, bool *ret_has_seq, struct buf *out) {
     struct query_request q;
     struct view *v = NULL;
     query_request_init(&q);
-    int r = is_json ? query_request_parse_json(text, len, &q, &c->err) : query_request_parse_spec(text, len, &q, &c->err);
-    if (!r && !q.consistent && !p->frozen) r = engine_view_live(c->fs->engine, p->cid, false, &v, &c->err);
-    else if (!r) r = place_view(c, p, &v);
+    int r = is_json ? query_request_parse_json(text, len, &q, &c->err)
+                    : query_request_parse_spec(text, len, &q, &c->err);
+    if (!r && !q.consistent && !p->frozen)
+        r = engine_view_live(c->fs->engine, p->cid, false, &v, &c->err);
+    else if (!r)
+        r = place_view(c, p, &v);
     if (!r && ret_seq) {
         pthread_mutex_lock(&c->fs->work.lock);
         *ret_seq = view_seq(v);
@@ -120,10 +124,13 @@ static void retire_later(struct fs *fs, struct node *n) {
 }
 
 static void wake_all(struct fs *fs, struct run *run) {
-    for (struct job *j; (j = job_list_take(&run->waiters)) != NULL;) work_push_locked(&fs->work, j, WORK_META);
+    for (struct job *j; (j = job_list_take(&run->waiters)) != NULL;)
+        work_push_locked(&fs->work, j, WORK_META);
 }
 
-static bool nobody_waits(const struct run *run) { return run->waiters.head.next == &run->waiters.head; }
+static bool nobody_waits(const struct run *run) {
+    return run->waiters.head.next == &run->waiters.head;
+}
 
 static void run_job(struct job *j) {
     struct run *run = (struct run *)((char *)j - offsetof(struct run, job));
@@ -244,14 +251,17 @@ void query_retire_release(struct fs *fs) {
 /* ---- names ---- */
 
 static int result_open(struct call *c, struct handle *h) {
-    if (handle_writes(h)) return call_fail(c, ERR_PERM, "open query/.run to write a query", "a query's answer is read-only");
+    if (handle_writes(h))
+        return call_fail(c, ERR_PERM, "open query/.run to write a query", "a query's answer is read-only");
     h->keep_cache = true;
     return query_result(c, h->node, &h->data, &h->len);
 }
 
 static const struct node_ops result_ops = {.kind = "query", .open = result_open, .release = release};
 
-bool node_is_query(const struct node *n) { return n->ops == &result_ops; }
+bool node_is_query(const struct node *n) {
+    return n->ops == &result_ops;
+}
 
 /* May an answer that was found be given again? */
 static bool still_good(struct fs *fs, struct node *n) {
@@ -315,7 +325,8 @@ static int query_list(struct call *c, struct node *dir, struct dir_list *out) {
 
 static int query_create(struct call *c, struct node *dir, const char *name, mode_t mode, struct handle *h,
                         struct node **ret) {
-    return call_fail(c, ERR_PERM, "save queries as queries/NAME.json and read query/@NAME", "files cannot be made here");
+    return call_fail(c, ERR_PERM, "save queries as queries/NAME.json and read query/@NAME",
+                     "files cannot be made here");
 }
 
 const struct node_ops query_dir_ops = {
@@ -325,8 +336,8 @@ const struct node_ops query_dir_ops = {
 
 struct conversation {
     struct buf request, reply;
-    size_t at;              /* read so far */
-    bool asked;             /* the reply belongs to the request */
+    size_t at;  /* read so far */
+    bool asked; /* the reply belongs to the request */
 };
 
 static int stream_open(struct call *c, struct handle *h) {
@@ -343,7 +354,8 @@ static int stream_write(struct call *c, struct handle *h, const char *data, size
         s->at = 0;
         s->asked = false;
     }
-    if (s->request.len + len > STREAM_REQUEST_MAX) return call_fail(c, ERR_TOO_LARGE, NULL, "a query has at most 1 MB");
+    if (s->request.len + len > STREAM_REQUEST_MAX)
+        return call_fail(c, ERR_TOO_LARGE, NULL, "a query has at most 1 MB");
     buf_add(&s->request, data, len);
     return 0;
 }
@@ -351,7 +363,8 @@ static int stream_write(struct call *c, struct handle *h, const char *data, size
 static int stream_read(struct call *c, struct handle *h, uint64_t offset, size_t size, struct buf *out) {
     struct conversation *s = h->state;
     if (!s->asked && s->request.len) {
-        int r = run_query(c, h->node->place, buf_str(&s->request), s->request.len, true, NULL, NULL, &s->reply);
+        int r =
+            run_query(c, h->node->place, buf_str(&s->request), s->request.len, true, NULL, NULL, &s->reply);
         if (r == -ERR_CANCELED) return r;
         s->asked = true;
         if (r) {

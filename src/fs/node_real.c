@@ -28,7 +28,8 @@ static char *real_path(struct fs *fs, const struct node *dir, const char *name) 
 static void take_stat(struct node *n, const struct stat *st) {
     __atomic_store_n(&n->size, (uint64_t)st->st_size, __ATOMIC_RELAXED);
     __atomic_store_n(&n->mode, S_IFREG | (st->st_mode & 0777) | 0600, __ATOMIC_RELAXED);
-    __atomic_store_n(&n->mtime_ms, st->st_mtim.tv_sec * 1000 + st->st_mtim.tv_nsec / 1000000, __ATOMIC_RELAXED);
+    __atomic_store_n(&n->mtime_ms, st->st_mtim.tv_sec * 1000 + st->st_mtim.tv_nsec / 1000000,
+                     __ATOMIC_RELAXED);
 }
 
 static int real_stat(struct call *c, struct node *n) {
@@ -56,7 +57,8 @@ static int real_read(struct call *c, struct handle *h, uint64_t offset, size_t s
 }
 
 static int real_write(struct call *c, struct handle *h, const char *data, size_t len, uint64_t offset) {
-    if (offset + len > REAL_FILE_MAX) return call_fail(c, ERR_TOO_LARGE, NULL, "files here have at most 16 MB");
+    if (offset + len > REAL_FILE_MAX)
+        return call_fail(c, ERR_TOO_LARGE, NULL, "files here have at most 16 MB");
     while (len) {
         ssize_t n = pwrite(h->fd, data, len, (off_t)offset);
         if (n < 0) return err_sys(&c->err, errno, "cannot write '%s'", h->node->name);
@@ -71,7 +73,9 @@ static int real_fsync(struct call *c, struct handle *h) {
     return fdatasync(h->fd) ? err_sys(&c->err, errno, "cannot sync '%s'", h->node->name) : 0;
 }
 
-static int real_flush(struct call *c, struct handle *h, bool own) { return handle_writes(h) ? real_fsync(c, h) : 0; }
+static int real_flush(struct call *c, struct handle *h, bool own) {
+    return handle_writes(h) ? real_fsync(c, h) : 0;
+}
 
 static int real_truncate(struct call *c, struct node *n, struct handle *h, uint64_t size) {
     if (size > REAL_FILE_MAX) return call_fail(c, ERR_TOO_LARGE, NULL, "files here have at most 16 MB");
@@ -145,10 +149,13 @@ static int real_create(struct call *c, struct node *dir, const char *name, mode_
                        struct node **ret) {
     struct stat st;
     char *path = real_path(c->fs, dir, name);
-    h->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (h->flags & (O_EXCL | O_TRUNC)), (mode & 0777) | 0600);
+    h->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (h->flags & (O_EXCL | O_TRUNC)),
+                 (mode & 0777) | 0600);
     int r = 0;
-    if (h->fd < 0 || fstat(h->fd, &st)) r = err_sys(&c->err, errno, "cannot make '%s'", name);
-    else *ret = real_node(c, dir, name, &st);
+    if (h->fd < 0 || fstat(h->fd, &st))
+        r = err_sys(&c->err, errno, "cannot make '%s'", name);
+    else
+        *ret = real_node(c, dir, name, &st);
     free(path);
     return r;
 }
@@ -169,23 +176,25 @@ int real_open_source(struct call *c, struct node *dir, const char *name, int *re
     return r;
 }
 
-static int queries_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir, const char *new_name,
-                          unsigned flags) {
+static int queries_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir,
+                          const char *new_name, unsigned flags) {
     if (new_dir->ops != &queries_ops || new_dir->place != dir->place)
         return call_fail(c, ERR_PERM, "cp it", "a saved query cannot be moved out of its directory");
     char *from = real_path(c->fs, dir, name), *to = real_path(c->fs, new_dir, new_name);
     int r = 0;
-    if (syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags)) r = err_sys(&c->err, errno, "cannot rename '%s'", name);
+    if (syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags))
+        r = err_sys(&c->err, errno, "cannot rename '%s'", name);
     free(from);
     free(to);
     return r;
 }
 
 /* Refused lines moved back into ingest/ are tried again. */
-static int rejects_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir, const char *new_name,
-                          unsigned flags) {
+static int rejects_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir,
+                          const char *new_name, unsigned flags) {
     if (new_dir->ops != &ingest_ops || new_dir->place != dir->place)
-        return call_fail(c, ERR_PERM, "mv it into the ingest directory to try the lines again, or cp it elsewhere",
+        return call_fail(c, ERR_PERM,
+                         "mv it into the ingest directory to try the lines again, or cp it elsewhere",
                          "refused lines can only be moved to ingest/");
     int fd, r = real_open_source(c, dir, name, &fd);
     if (r) return r;
@@ -194,7 +203,11 @@ static int rejects_rename(struct call *c, struct node *dir, const char *name, st
     int removed = r == 0 || r == -ERR_JSON || r == -ERR_INVALID || r == -ERR_DIMENSION || r == -ERR_TOO_LARGE;
     if (removed) {
         struct call quiet = {.fs = c->fs};
+        struct buf reasons = BUF_INIT;
+        buf_printf(&reasons, "%s.reasons.jsonl", name);
         real_remove(&quiet, dir, name); /* what was refused again has been written to a new file */
+        real_remove(&quiet, dir, buf_str(&reasons));
+        buf_release(&reasons);
     }
     return r;
 }
@@ -206,8 +219,11 @@ const struct node_ops queries_ops = {.kind = "saved queries",
                                      .unlink = real_remove,
                                      .rename = queries_rename,
                                      .accepts_any_attr = true};
-const struct node_ops receipts_ops = {
-    .kind = "receipts", .lookup = real_lookup, .list = real_list, .unlink = real_remove, .accepts_any_attr = true};
+const struct node_ops receipts_ops = {.kind = "receipts",
+                                      .lookup = real_lookup,
+                                      .list = real_list,
+                                      .unlink = real_remove,
+                                      .accepts_any_attr = true};
 const struct node_ops rejects_ops = {.kind = "rejects",
                                      .lookup = real_lookup,
                                      .list = real_list,
@@ -228,7 +244,8 @@ int saved_query_read(struct call *c, struct place *p, const char *name, struct b
     if (!r) fd = open(buf_str(&path), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (!r && fd < 0) r = err_sys(&c->err, errno, "no saved query '%s'", name);
     if (!r && fstat(fd, &st)) r = err_sys(&c->err, errno, "cannot read '%s'", name);
-    if (!r && st.st_size > SAVED_QUERY_MAX) r = err_set(&c->err, ERR_TOO_LARGE, "the saved query '%s' is too long", name);
+    if (!r && st.st_size > SAVED_QUERY_MAX)
+        r = err_set(&c->err, ERR_TOO_LARGE, "the saved query '%s' is too long", name);
     if (!r && st.st_size) {
         uint8_t *p_data = buf_grow(out, (size_t)st.st_size);
         ssize_t n = pread(fd, p_data, (size_t)st.st_size, 0);

@@ -32,10 +32,14 @@ static int generated(struct call *c, struct node *dir, const char *name, struct 
     int64_t mtime = 0;
     int r = 0;
     *ret_known = true;
-    if (!strcmp(name, "README.md")) r = text_readme(c, &b);
-    else if (!strcmp(name, "status.json")) r = text_root_status(c, &b);
-    else if (!strcmp(name, "errors.jsonl")) error_log_text(&c->fs->errors, &b, &mtime);
-    else *ret_known = false;
+    if (!strcmp(name, "README.md"))
+        r = text_readme(c, &b);
+    else if (!strcmp(name, "status.json"))
+        r = text_root_status(c, &b);
+    else if (!strcmp(name, "errors.jsonl"))
+        error_log_text(&c->fs->errors, &b, &mtime);
+    else
+        *ret_known = false;
     if (*ret_known && !r) *ret = text_node(c->fs, dir, name, &b, mtime);
     buf_release(&b);
     return r;
@@ -65,7 +69,8 @@ static int root_lookup(struct call *c, struct node *dir, const char *name, struc
     if (!path_is_collection_name(name)) return err_set(&c->err, ERR_NOT_FOUND, "there is no '%s'", name);
     struct collection_info info;
     r = engine_find(c->fs->engine, name, &info, &c->err);
-    if (!r) *ret = collection_node(c->fs, dir, &info);
+    if (!r)
+        *ret = collection_node(c->fs, dir, &info);
     else if (r == -ERR_NOT_FOUND && alias_target(c->fs, name, target)) {
         *ret = symlink_node(c->fs, dir, name, target);
         r = 0;
@@ -96,7 +101,8 @@ static int root_mkdir(struct call *c, struct node *dir, const char *name, struct
     struct collection_info info;
     char target[PATH_MAX];
     if (!path_is_collection_name(name))
-        return call_fail(c, ERR_INVALID, "collection names are 1-52 of A-Z a-z 0-9 _ -", "'%s' is no collection name", name);
+        return call_fail(c, ERR_INVALID, "collection names are 1-52 of A-Z a-z 0-9 _ -",
+                         "'%s' is no collection name", name);
     if (alias_target(c->fs, name, target)) return call_fail(c, ERR_EXISTS, NULL, "'%s' is an alias", name);
     int r = engine_create(c->fs->engine, name, NULL, &info, &c->err);
     if (!r) *ret = collection_node(c->fs, dir, &info);
@@ -128,10 +134,13 @@ static int root_unlink(struct call *c, struct node *dir, const char *name) {
     return r;
 }
 
-static int root_symlink(struct call *c, struct node *dir, const char *name, const char *target, struct node **ret) {
+static int root_symlink(struct call *c, struct node *dir, const char *name, const char *target,
+                        struct node **ret) {
     struct collection_info info;
-    if (!path_is_collection_name(name)) return call_fail(c, ERR_INVALID, NULL, "'%s' is no name for an alias", name);
-    if (!engine_find(c->fs->engine, name, &info, NULL)) return call_fail(c, ERR_EXISTS, NULL, "'%s' is a collection", name);
+    if (!path_is_collection_name(name))
+        return call_fail(c, ERR_INVALID, NULL, "'%s' is no name for an alias", name);
+    if (!engine_find(c->fs->engine, name, &info, NULL))
+        return call_fail(c, ERR_EXISTS, NULL, "'%s' is a collection", name);
     char *path = alias_path(c->fs, name);
     int r = symlink(target, path) ? err_sys(&c->err, errno, "cannot make the alias '%s'", name) : 0;
     free(path);
@@ -147,20 +156,22 @@ static int rename_alias(struct call *c, const char *name, const char *new_name) 
     return r;
 }
 
-static int root_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir, const char *new_name,
-                       unsigned flags) {
+static int root_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir,
+                       const char *new_name, unsigned flags) {
     struct collection_info info;
     char target[PATH_MAX];
     if (new_dir->ops == &trash_ops)
         return call_fail(c, ERR_PERM, "rmdir drops a collection; it can be brought back from .ldbfs/trash",
                          "a collection cannot be moved to the trash");
     if (new_dir != dir) return call_fail(c, ERR_PERM, NULL, "a collection can only be renamed in the root");
-    if (is_generated(name) || !strcmp(name, ".ldbfs")) return call_fail(c, ERR_PERM, NULL, "'%s' cannot be renamed", name);
+    if (is_generated(name) || !strcmp(name, ".ldbfs"))
+        return call_fail(c, ERR_PERM, NULL, "'%s' cannot be renamed", name);
     if (!path_is_collection_name(new_name))
-        return call_fail(c, ERR_INVALID, "collection names are 1-52 of A-Z a-z 0-9 _ -", "'%s' is no collection name",
-                         new_name);
+        return call_fail(c, ERR_INVALID, "collection names are 1-52 of A-Z a-z 0-9 _ -",
+                         "'%s' is no collection name", new_name);
     if (alias_target(c->fs, name, target)) return rename_alias(c, name, new_name);
-    if (alias_target(c->fs, new_name, target)) return call_fail(c, ERR_EXISTS, NULL, "'%s' is an alias", new_name);
+    if (alias_target(c->fs, new_name, target))
+        return call_fail(c, ERR_EXISTS, NULL, "'%s' is an alias", new_name);
     int r = engine_find(c->fs->engine, name, &info, &c->err);
     if (!r) r = engine_rename(c->fs->engine, info.cid, new_name, &c->err);
     if (r) return r;

@@ -1,4 +1,5 @@
-/* Files that are not final yet (or no more): scratch files in a staging file, dropped names as their receipt. */
+/* Files that are not final yet (or no more): scratch files in a staging file, dropped names as their receipt.
+ */
 #include "node.h"
 
 #include <errno.h>
@@ -79,8 +80,12 @@ static void scratch_release(struct node *n) {
     free(d);
 }
 
-static int scratch_flush(struct call *c, struct handle *h, bool own) { return 0; }
-static int scratch_fsync(struct call *c, struct handle *h) { return 0; }
+static int scratch_flush(struct call *c, struct handle *h, bool own) {
+    return 0;
+}
+static int scratch_fsync(struct call *c, struct handle *h) {
+    return 0;
+}
 
 static const struct node_ops scratch_ops = {.kind = "scratch",
                                             .stat = scratch_stat,
@@ -113,8 +118,8 @@ struct node *scratch_node(struct fs *fs, struct node *dir, struct scratch *s) {
     return inode_add(fs, n);
 }
 
-int scratch_create(struct call *c, struct node *dir, const char *sub, const char *name, mode_t mode, struct handle *h,
-                   struct node **ret) {
+int scratch_create(struct call *c, struct node *dir, const char *sub, const char *name, mode_t mode,
+                   struct handle *h, struct node **ret) {
     struct scratch *s = scratch_new(dir->place, sub, name);
     int r = scratch_open_file(c, s);
     if (r) {
@@ -128,7 +133,8 @@ int scratch_create(struct call *c, struct node *dir, const char *sub, const char
 }
 
 int scratch_load(struct call *c, struct scratch *s, size_t max, struct buf *out) {
-    if (s->size > max) return call_fail(c, ERR_TOO_LARGE, NULL, "'%s' has %llu bytes", s->name, (unsigned long long)s->size);
+    if (s->size > max)
+        return call_fail(c, ERR_TOO_LARGE, NULL, "'%s' has %llu bytes", s->name, (unsigned long long)s->size);
     uint64_t at = 0;
     buf_clear(out);
     while (at < s->size) {

@@ -8,11 +8,12 @@
 #define RENAME_NOREPLACE 1
 #endif
 
-/* .ldbfs/snapshots: one directory per collection. Its parts are found by name at every lookup, so they are not bound to a
- * place that may be dropped: the list node carries the live place. */
+/* .ldbfs/snapshots: one directory per collection. Its parts are found by name at every lookup, so they are
+ * not bound to a place that may be dropped: the list node carries the live place. */
 static int snapshots_lookup(struct call *c, struct node *dir, const char *name, struct node **ret) {
     struct collection_info info;
-    if (!path_is_collection_name(name)) return err_set(&c->err, ERR_NOT_FOUND, "there is no collection '%s'", name);
+    if (!path_is_collection_name(name))
+        return err_set(&c->err, ERR_NOT_FOUND, "there is no collection '%s'", name);
     int r = engine_find(c->fs->engine, name, &info, &c->err);
     if (r) return r;
     struct place *p = place_live(c->fs, &info);
@@ -35,7 +36,8 @@ const struct node_ops snapshots_ops = {
 
 /* ---- of one collection ---- */
 
-static struct node *snapshot_node(struct fs *fs, struct node *dir, const char *name, const struct snapshot_info *s) {
+static struct node *snapshot_node(struct fs *fs, struct node *dir, const char *name,
+                                  const struct snapshot_info *s) {
     struct collection_info info = {0};
     memcpy(info.cid, dir->place->cid, sizeof info.cid);
     pthread_mutex_lock(&fs->places_lock);
@@ -57,7 +59,8 @@ static struct node *snapshot_node(struct fs *fs, struct node *dir, const char *n
 static int list_lookup(struct call *c, struct node *dir, const char *name, struct node **ret) {
     struct snapshot_info s;
     int r = engine_snapshot_resolve(c->fs->engine, dir->place->cid, name, &s, &c->err);
-    if (r == -ERR_INVALID && name[0] != '@') err_set(&c->err, ERR_NOT_FOUND, "there is no snapshot '%.100s'", name);
+    if (r == -ERR_INVALID && name[0] != '@')
+        err_set(&c->err, ERR_NOT_FOUND, "there is no snapshot '%.100s'", name);
     if (r) return -(int)c->err.code;
     *ret = snapshot_node(c->fs, dir, name, &s);
     return 0;
@@ -84,7 +87,8 @@ static int list_rmdir(struct call *c, struct node *dir, const char *name) {
     int r = engine_snapshot_resolve(c->fs->engine, dir->place->cid, name, &s, &c->err);
     if (r) return r;
     if (!s.named || strcmp(s.name, name))
-        return call_fail(c, ERR_PERM, "only named snapshots are removed by hand; the others go after the retention time",
+        return call_fail(c, ERR_PERM,
+                         "only named snapshots are removed by hand; the others go after the retention time",
                          "'%s' is not a named snapshot", name);
     return engine_snapshot_delete(c->fs->engine, dir->place->cid, name, &c->err);
 }
@@ -96,7 +100,8 @@ static int list_stat(struct call *c, struct node *n) {
     return r;
 }
 
-/* The kernel has moved the snapshot's directory entry: later lookups of the snapshot get a node of their own. */
+/* The kernel has moved the snapshot's directory entry: later lookups of the snapshot get a node of their own.
+ */
 static void forget_moved(struct fs *fs, struct node *dir, const char *name, const struct snapshot_info *s) {
     struct buf key = BUF_INIT;
     buf_printf(&key, "/snapshot/%s/%s#%s", dir->place->cid, name, s->version);
@@ -107,8 +112,8 @@ static void forget_moved(struct fs *fs, struct node *dir, const char *name, cons
     inode_unref(fs, n);
 }
 
-static int clone_or_restore(struct call *c, struct place *p, const struct snapshot_info *s, const char *new_name,
-                            unsigned flags) {
+static int clone_or_restore(struct call *c, struct place *p, const struct snapshot_info *s,
+                            const char *new_name, unsigned flags) {
     struct collection_info there, made;
     int r = engine_find(c->fs->engine, new_name, &there, &c->err);
     if (r == -ERR_NOT_FOUND) {
@@ -123,18 +128,19 @@ static int clone_or_restore(struct call *c, struct place *p, const struct snapsh
     return engine_restore(c->fs->engine, p->cid, s->version, &c->err);
 }
 
-static int list_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir, const char *new_name,
-                       unsigned flags) {
+static int list_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir,
+                       const char *new_name, unsigned flags) {
     struct snapshot_info s;
     if (new_dir->ops == &collection_ops)
-        return call_fail(c, ERR_PERM, "mv -T SNAPSHOT COLLECTION restores in place (with -T); mv SNAPSHOT NEW clones",
+        return call_fail(c, ERR_PERM,
+                         "mv -T SNAPSHOT COLLECTION restores in place (with -T); mv SNAPSHOT NEW clones",
                          "a snapshot cannot be moved into a collection");
     if (new_dir->ops != &root_ops)
         return call_fail(c, ERR_PERM, "mv SNAPSHOT NEW clones; mv -T SNAPSHOT COLLECTION restores",
                          "a snapshot can only be moved to the root");
     if (!path_is_collection_name(new_name))
-        return call_fail(c, ERR_INVALID, "collection names are 1-52 of A-Z a-z 0-9 _ -", "'%s' is no collection name",
-                         new_name);
+        return call_fail(c, ERR_INVALID, "collection names are 1-52 of A-Z a-z 0-9 _ -",
+                         "'%s' is no collection name", new_name);
     int r = engine_snapshot_resolve(c->fs->engine, dir->place->cid, name, &s, &c->err);
     if (!r) r = clone_or_restore(c, dir->place, &s, new_name, flags);
     if (!r) forget_moved(c->fs, dir, name, &s);

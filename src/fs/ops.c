@@ -1,11 +1,12 @@
 /* The FUSE side: requests in, replies out. The only file that knows FUSE.
  *
- * The loop threads never block: what may touch the engine or a disk becomes a request for a worker pool, and is answered
- * from there. An interrupt (Ctrl-C, a signal) answers a request that is still queued or waits for a query at once, and
- * sets the cancel flag of one that runs. Writes are never interrupted.
+ * The loop threads never block: what may touch the engine or a disk becomes a request for a worker pool, and
+ * is answered from there. An interrupt (Ctrl-C, a signal) answers a request that is still queued or waits for
+ * a query at once, and sets the cancel flag of one that runs. Writes are never interrupted.
  *
- * Locks: libfuse holds a request's lock while it calls on_interrupt, which takes work.lock. So work.lock is never held
- * while calling libfuse. After end_interrupts no interrupt can reach a request any more: only then it is freed.
+ * Locks: libfuse holds a request's lock while it calls on_interrupt, which takes work.lock. So work.lock is
+ * never held while calling libfuse. After end_interrupts no interrupt can reach a request any more: only then
+ * it is freed.
  */
 #define FUSE_USE_VERSION 312
 #include "caller.h"
@@ -25,7 +26,7 @@ struct request {
     struct call call;
     fuse_req_t req;
     const char *op;
-    struct node *node, *node2;  /* references */
+    struct node *node, *node2; /* references */
     struct handle *h;
     char *name, *name2;
     char *data;
@@ -38,7 +39,9 @@ struct request {
     bool interruptible;
 };
 
-static struct fs *fs_of(fuse_req_t req) { return fuse_req_userdata(req); }
+static struct fs *fs_of(fuse_req_t req) {
+    return fuse_req_userdata(req);
+}
 
 static void on_interrupt(fuse_req_t req, void *data) {
     struct request *r = data;
@@ -71,7 +74,8 @@ static struct request *request_new(fuse_req_t req, const char *op, fuse_ino_t in
     r->op = op;
     r->node = node;
     r->name = name ? xstrdup(name) : NULL;
-    r->call = (struct call){.fs = fs, .pid = ctx->pid, .uid = ctx->uid, .gid = ctx->gid, .cancel = &r->job.cancel};
+    r->call =
+        (struct call){.fs = fs, .pid = ctx->pid, .uid = ctx->uid, .gid = ctx->gid, .cancel = &r->job.cancel};
     return r;
 }
 
@@ -85,7 +89,9 @@ static void request_free(struct request *r) {
     free(r);
 }
 
-static void queue(struct request *r, enum work_pool pool) { work_push(&r->call.fs->work, &r->job, pool); }
+static void queue(struct request *r, enum work_pool pool) {
+    work_push(&r->call.fs->work, &r->job, pool);
+}
 
 static void queue_interruptible(struct request *r, enum work_pool pool) {
     r->interruptible = true;
@@ -93,12 +99,14 @@ static void queue_interruptible(struct request *r, enum work_pool pool) {
     queue(r, pool);
 }
 
-static struct request *of_job(struct job *j) { return (struct request *)((char *)j - offsetof(struct request, job)); }
+static struct request *of_job(struct job *j) {
+    return (struct request *)((char *)j - offsetof(struct request, job));
+}
 
 static void fail(struct request *r, int code) {
     end_interrupts(r);
-    call_note(&r->call, r->op, (enum err_code)-code, r->h && r->h->node ? r->h->node : r->node, r->name);
-    fuse_reply_err(r->req, errno_of((enum err_code)-code));
+    call_note(&r->call, r->op, (enum err_code) - code, r->h && r->h->node ? r->h->node : r->node, r->name);
+    fuse_reply_err(r->req, errno_of((enum err_code) - code));
     request_free(r);
 }
 
@@ -149,8 +157,10 @@ static void run_lookup(struct job *j) {
     if (was_interrupted(r)) return;
     int e = r->node->ops->lookup ? r->node->ops->lookup(&r->call, r->node, r->name, &n)
                                  : err_set(&r->call.err, ERR_NOT_FOUND, "not a directory");
-    if (e) fail(r, e);
-    else reply_entry(r, n);
+    if (e)
+        fail(r, e);
+    else
+        reply_entry(r, n);
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
@@ -185,9 +195,14 @@ static void run_getattr(struct job *j) {
     size_t len;
     int e = 0;
     if (node_is_query(r->node)) e = query_result(&r->call, r->node, &data, &len);
-    else if (r->node->ops->stat) e = r->node->ops->stat(&r->call, r->node);
-    if (e) fail(r, e);
-    else reply_attr(r);
+    /* A saved query that fails is listed like a good one: only opening it is an error, not looking at the
+     * directory. */
+    if (e && e != -ERR_CANCELED && r->node->name[0] == '@') e = 0;
+    if (!e && r->node->ops->stat) e = r->node->ops->stat(&r->call, r->node);
+    if (e)
+        fail(r, e);
+    else
+        reply_attr(r);
 }
 
 /* Waits for the answer of a query without holding a thread, or runs the request at once. */
@@ -200,12 +215,17 @@ static void wait_or_run(struct request *r) {
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     struct request *r = request_new(req, "stat", ino, NULL, run_getattr);
     if (!r) return;
-    if (node_is_query(r->node)) wait_or_run(r);
-    else if (r->node->ops->stat) queue_interruptible(r, WORK_META);
-    else reply_attr(r);
+    if (node_is_query(r->node))
+        wait_or_run(r);
+    else if (r->node->ops->stat)
+        queue_interruptible(r, WORK_META);
+    else
+        reply_attr(r);
 }
 
-static int64_t ms_of(const struct timespec *t) { return t->tv_sec * 1000 + t->tv_nsec / 1000000; }
+static int64_t ms_of(const struct timespec *t) {
+    return t->tv_sec * 1000 + t->tv_nsec / 1000000;
+}
 
 static int apply_attr(struct request *r) {
     const struct node_ops *ops = r->node->ops;
@@ -218,7 +238,8 @@ static int apply_attr(struct request *r) {
     if (!e && (set & FUSE_SET_ATTR_MODE) && ops->chmod) e = ops->chmod(&r->call, r->node, r->attr.st_mode);
     if (!e && times && ops->utimens)
         e = ops->utimens(&r->call, r->node,
-                         set & FUSE_SET_ATTR_MTIME_NOW ? clock_now_ms(&clock_system) : ms_of(&r->attr.st_mtim));
+                         set & FUSE_SET_ATTR_MTIME_NOW ? clock_now_ms(&clock_system)
+                                                       : ms_of(&r->attr.st_mtim));
     return e;
 }
 
@@ -228,11 +249,14 @@ static void run_setattr(struct job *j) {
     int e = apply_attr(r);
     if (!e && r->node->ops->stat) e = r->node->ops->stat(&r->call, r->node);
     if (r->h) pthread_mutex_unlock(&r->h->lock);
-    if (e) fail(r, e);
-    else reply_attr(r);
+    if (e)
+        fail(r, e);
+    else
+        reply_attr(r);
 }
 
-static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int set, struct fuse_file_info *fi) {
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int set,
+                       struct fuse_file_info *fi) {
     struct request *r = request_new(req, "setattr", ino, NULL, run_setattr);
     if (!r) return;
     r->attr = *attr;
@@ -268,10 +292,14 @@ static void run_make(struct job *j) {
     const struct node_ops *ops = r->node->ops;
     struct node *n = NULL;
     int e = place_check_writable(&r->call, r->node->place);
-    if (!e && r->name2) e = ops->symlink ? ops->symlink(&r->call, r->node, r->name, r->name2, &n) : not_here(r);
-    else if (!e) e = ops->mkdir ? ops->mkdir(&r->call, r->node, r->name, &n) : not_here(r);
-    if (e) fail(r, e);
-    else reply_entry(r, n);
+    if (!e && r->name2)
+        e = ops->symlink ? ops->symlink(&r->call, r->node, r->name, r->name2, &n) : not_here(r);
+    else if (!e)
+        e = ops->mkdir ? ops->mkdir(&r->call, r->node, r->name, &n) : not_here(r);
+    if (e)
+        fail(r, e);
+    else
+        reply_entry(r, n);
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode) {
@@ -288,11 +316,14 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 
 static void run_remove(struct job *j) {
     struct request *r = of_job(j);
-    int (*remove)(struct call *, struct node *, const char *) = r->flags ? r->node->ops->rmdir : r->node->ops->unlink;
+    int (*remove)(struct call *, struct node *, const char *) =
+        r->flags ? r->node->ops->rmdir : r->node->ops->unlink;
     int e = place_check_writable(&r->call, r->node->place);
     if (!e) e = remove ? remove(&r->call, r->node, r->name) : not_here(r);
-    if (e) fail(r, e);
-    else done(r);
+    if (e)
+        fail(r, e);
+    else
+        done(r);
 }
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name) {
@@ -316,19 +347,23 @@ static void run_rename(struct job *j) {
         e = r->node->ops->rename
                 ? r->node->ops->rename(&r->call, r->node, r->name, r->node2, r->name2, r->flags)
                 : not_here(r);
-    if (e) fail(r, e);
-    else done(r);
+    if (e)
+        fail(r, e);
+    else
+        done(r);
 }
 
-static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
-                      unsigned flags) {
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+                      const char *new_name, unsigned flags) {
     struct request *r = request_new(req, "rename", parent, name, run_rename);
     if (!r) return;
     r->node2 = inode_get(&r->call.fs->inodes, new_parent);
     r->name2 = xstrdup(new_name);
     r->flags = flags;
-    if (r->node2) queue(r, WORK_WRITE);
-    else fail(r, -ERR_NOT_FOUND);
+    if (r->node2)
+        queue(r, WORK_WRITE);
+    else
+        fail(r, -ERR_NOT_FOUND);
 }
 
 /* ---- open files ---- */
@@ -341,7 +376,8 @@ static void fill_open(struct fuse_file_info *fi, const struct handle *h) {
     fi->noflush = !handle_writes(h);
 }
 
-/* Gives the kernel the bytes, or of a long content the last one: that makes the size known before the open returns. */
+/* Gives the kernel the bytes, or of a long content the last one: that makes the size known before the open
+ * returns. */
 static void store(struct fs *fs, const struct handle *h) {
     bool whole = h->len <= FS_READ_STORE_MAX;
     if (!h->len) return;
@@ -360,7 +396,7 @@ static void run_open(struct job *j) {
     if (e) {
         struct node *keep = h->node;
         h->node = NULL; /* not opened: nothing to close */
-        handle_free(fs, h);
+        handle_unref(fs, h);
         inode_unref(fs, keep);
         fail(r, e);
         return;
@@ -371,7 +407,7 @@ static void run_open(struct job *j) {
     handle_track(mount_of(fs), h); /* before the reply: the release may follow at once */
     if (fuse_reply_open(r->req, &r->fi)) {
         handle_untrack(mount_of(fs), h);
-        handle_free(fs, h);
+        handle_unref(fs, h);
     }
     request_free(r);
 }
@@ -380,8 +416,10 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     struct request *r = request_new(req, "open", ino, NULL, run_open);
     if (!r) return;
     r->fi = *fi;
-    if (node_is_query(r->node)) wait_or_run(r);
-    else queue_interruptible(r, r->node->ops->read_pool);
+    if (node_is_query(r->node))
+        wait_or_run(r);
+    else
+        queue_interruptible(r, r->node->ops->read_pool);
 }
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
@@ -398,9 +436,11 @@ static void run_create(struct job *j) {
     struct node *n = NULL;
     struct handle *h = handle_new(&r->call, NULL, r->fi.flags);
     int e = place_check_writable(&r->call, r->node->place);
-    if (!e) e = r->node->ops->create ? r->node->ops->create(&r->call, r->node, r->name, r->mode, h, &n) : not_here(r);
+    if (!e)
+        e = r->node->ops->create ? r->node->ops->create(&r->call, r->node, r->name, r->mode, h, &n)
+                                 : not_here(r);
     if (e) {
-        handle_free(fs, h);
+        handle_unref(fs, h);
         fail(r, e);
         return;
     }
@@ -413,12 +453,13 @@ static void run_create(struct job *j) {
     if (fuse_reply_create(r->req, &entry, &r->fi)) {
         handle_untrack(mount_of(fs), h);
         inode_forget(fs, n->id, 1);
-        handle_free(fs, h);
+        handle_unref(fs, h);
     }
     request_free(r);
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi) {
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+                      struct fuse_file_info *fi) {
     struct request *r = request_new(req, "create", parent, name, run_create);
     if (!r) return;
     r->fi = *fi;
@@ -451,8 +492,11 @@ static void run_read(struct job *j) {
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
     struct handle *h = (struct handle *)(uintptr_t)fi->fh;
     if (h->data || h->node->ops->read == NULL) {
+        struct fs *fs = fs_of(req);
         size_t n = (uint64_t)off < h->len ? MIN(size, h->len - (size_t)off) : 0;
+        handle_ref(h); /* the release may come before the reply's bytes are let go of here */
         fuse_reply_buf(req, h->data ? h->data + (n ? off : 0) : NULL, n);
+        handle_unref(fs, h);
         return;
     }
     struct request *r = request_new(req, "read", ino, NULL, run_read);
@@ -477,7 +521,8 @@ static void run_write(struct job *j) {
     request_free(r);
 }
 
-static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off, struct fuse_file_info *fi) {
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,
+                     struct fuse_file_info *fi) {
     struct request *r = request_new(req, "write", ino, NULL, run_write);
     if (!r) return;
     r->h = (struct handle *)(uintptr_t)fi->fh;
@@ -493,14 +538,17 @@ static void run_sync(struct job *j) {
     struct handle *h = r->h;
     int e = 0;
     pthread_mutex_lock(&h->lock);
-    if (r->flags) e = h->node->ops->fsync ? h->node->ops->fsync(&r->call, h) : 0;
+    if (r->flags)
+        e = h->node->ops->fsync ? h->node->ops->fsync(&r->call, h) : 0;
     else {
         bool own = caller_process(r->call.pid, h->opener) == h->opener;
         e = h->node->ops->flush(&r->call, h, own);
     }
     pthread_mutex_unlock(&h->lock);
-    if (e) fail(r, e);
-    else done(r);
+    if (e)
+        fail(r, e);
+    else
+        done(r);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
@@ -526,7 +574,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 static void run_release(struct job *j) {
     struct request *r = of_job(j);
     handle_untrack(mount_of(r->call.fs), r->h);
-    handle_free(r->call.fs, r->h);
+    handle_unref(r->call.fs, r->h);
     r->h = NULL;
     done(r);
 }
@@ -603,9 +651,12 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino) {
 }
 
 static void reply_xattr(fuse_req_t req, const char *value, size_t len, size_t size) {
-    if (!size) fuse_reply_xattr(req, len);
-    else if (size < len) fuse_reply_err(req, ERANGE);
-    else fuse_reply_buf(req, value, len);
+    if (!size)
+        fuse_reply_xattr(req, len);
+    else if (size < len)
+        fuse_reply_err(req, ERANGE);
+    else
+        fuse_reply_buf(req, value, len);
 }
 
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size) {
@@ -619,8 +670,10 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
     if (n && !strcmp(name + 11, "error")) query_error_of(n, &value);
     if (n && !strcmp(name + 11, "pid") && n->id == FUSE_ROOT_ID) buf_printf(&value, "%d", (int)getpid());
     if (n) inode_unref(fs, n);
-    if (value.len) reply_xattr(req, (const char *)value.data, value.len, size);
-    else fuse_reply_err(req, ENODATA);
+    if (value.len)
+        reply_xattr(req, (const char *)value.data, value.len, size);
+    else
+        fuse_reply_err(req, ENODATA);
     buf_release(&value);
 }
 
@@ -635,19 +688,22 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
     buf_release(&value);
 }
 
-static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags) {
+static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
+                        int flags) {
     fuse_reply_err(req, EOPNOTSUPP);
 }
 
-static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name) { fuse_reply_err(req, EOPNOTSUPP); }
+static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name) {
+    fuse_reply_err(req, EOPNOTSUPP);
+}
 
 static void op_init(void *userdata, struct fuse_conn_info *conn) {
     struct fs *fs = userdata;
     /* Content never changes under a node, so the kernel need not guess from sizes and times. */
     conn->want &= ~(unsigned)(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS |
                               FUSE_CAP_READDIRPLUS_AUTO);
-    conn->want |= conn->capable & (FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_ASYNC_READ |
-                                   FUSE_CAP_PARALLEL_DIROPS);
+    conn->want |= conn->capable & (FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC |
+                                   FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS);
     conn->max_background = MAX_BACKGROUND;
     conn->time_gran = 1000000;
     if (fs->options->ready) fs->options->ready(fs->options->ready_ctx);
@@ -691,27 +747,20 @@ static void drop_name(struct fs *fs, uint64_t parent_id, const char *name) {
 }
 
 static int new_session(struct mount *m, struct err *err) {
-    const struct fs_options *o = m->fs.options;
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-    char *opts = NULL;
-    struct buf source = BUF_INIT;
-    buf_printf(&source, "fsname=%s", engine_data_dir(m->fs.engine));
-    fuse_opt_add_opt(&opts, "subtype=ldbfs,default_permissions");
-    fuse_opt_add_opt_escaped(&opts, buf_str(&source));
-    if (o->read_only) fuse_opt_add_opt(&opts, "ro");
-    if (o->mount_options && *o->mount_options) fuse_opt_add_opt(&opts, o->mount_options);
+    struct buf options = BUF_INIT;
+    mount_option_text(m, &options);
     fuse_opt_add_arg(&args, "ldbfs");
     fuse_opt_add_arg(&args, "-o");
-    fuse_opt_add_arg(&args, opts);
+    fuse_opt_add_arg(&args, buf_str(&options));
     m->session = fuse_session_new(&args, &fuse_ops, sizeof fuse_ops, &m->fs);
     fuse_opt_free_args(&args);
-    free(opts);
-    buf_release(&source);
+    buf_release(&options);
     if (!m->session) return err_set(err, ERR_INVALID, "the mount options are not accepted");
-    if (!fuse_session_mount(m->session, o->mountpoint)) return 0;
+    if (!fuse_session_mount(m->session, m->fs.options->mountpoint)) return 0;
     fuse_session_destroy(m->session);
     m->session = NULL;
-    return err_set(err, ERR_IO, "cannot mount on '%s'", o->mountpoint);
+    return err_set(err, ERR_IO, "cannot mount on '%s'", m->fs.options->mountpoint);
 }
 
 static int run_loop(struct mount *m, struct err *err) {
@@ -724,7 +773,9 @@ static int run_loop(struct mount *m, struct err *err) {
     return r < 0 && r != -EINTR && r != -ENOTCONN ? err_sys(err, -r, "the mount ended") : 0;
 }
 
-static void exit_loop(struct mount *m) { fuse_session_exit(m->session); }
+static void exit_loop(struct mount *m) {
+    fuse_session_exit(m->session);
+}
 
 int fs_run(struct engine *engine, const struct fs_options *options, struct err *err) {
     struct mount *m = xcalloc(1, sizeof *m);

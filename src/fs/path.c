@@ -32,23 +32,37 @@ static bool is_random_name(const char *s, const char *prefix, size_t min, size_t
     return n >= min && n <= max;
 }
 
+/* A final name with mkstemp's six random characters behind it (busybox sed -i). */
+static bool has_random_end(const char *name) {
+    static const char *const finals[] = {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".zst", ".gz"};
+    size_t len = strlen(name);
+    if (len <= 6 || !is_random_name(name + len - 6, "", 6, 6)) return false;
+    for (size_t i = 0; i < ARRAY_SIZE(finals); i++) {
+        size_t n = strlen(finals[i]);
+        if (len > n + 6 && !memcmp(name + len - 6 - n, finals[i], n)) return true;
+    }
+    return false;
+}
+
 bool path_is_scratch_name(const char *name) {
-    static const char *const ends[] = {"~",    ".swp",  ".swo",     ".swx", ".save", ".tmp",  ".temp",
+    static const char *const ends[] = {"~",     ".swp",     ".swo", ".swx", ".save", ".tmp",  ".temp",
                                        ".part", ".partial", ".new", ".bak", ".orig", ".lock", ".download"};
     if (name[0] == '.') return true;
     for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
         if (ends_with(name, ends[i])) return true;
     if (name[0] == '#' && ends_with(name, "#")) return true;
     return is_random_name(name, "sed", 6, 6) || is_random_name(name, "tmp", 6, 12) ||
-           is_random_name(name, "tmp.", 6, 16) || !strcmp(name, "4913");
+           is_random_name(name, "tmp.", 6, 16) || has_random_end(name) || !strcmp(name, "4913");
 }
 
 static void encode(const char *id, size_t len, struct buf *out) {
     for (size_t i = 0; i < len; i++) {
         uint8_t c = (uint8_t)id[i];
         bool plain = c >= 0x20 && c != 0x7f && c != '/' && c != '%' && !(c == '.' && i == 0);
-        if (plain) buf_addc(out, (char)c);
-        else buf_printf(out, "%%%02X", c);
+        if (plain)
+            buf_addc(out, (char)c);
+        else
+            buf_printf(out, "%%%02X", c);
     }
 }
 

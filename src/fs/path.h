@@ -16,5 +16,6 @@ bool path_is_scratch_name(const char *name);
 /* The file name of a document. */
 void path_doc_name(const char *id, size_t len, struct buf *out);
 enum doc_name_kind { DOC_NAME_NONE, DOC_NAME_ID, DOC_NAME_SHORT };
-/* The id a file name means; SHORT: only the beginning of the id (find it by path_doc_name). NONE: no document's name. */
+/* The id a file name means; SHORT: only the beginning of the id (find it by path_doc_name). NONE: no
+ * document's name. */
 enum doc_name_kind path_doc_id(const char *name, struct buf *id);

@@ -9,7 +9,9 @@
 
 enum { LIVE_IDLE_MS = 1500, FROZEN_IDLE_MS = 15000 };
 
-static int64_t mono_ms(void) { return clock_mono_us(&clock_system) / 1000; }
+static int64_t mono_ms(void) {
+    return clock_mono_us(&clock_system) / 1000;
+}
 
 static struct place *place_new(const struct collection_info *info) {
     struct place *p = xcalloc(1, sizeof *p);
@@ -35,7 +37,8 @@ struct place *place_live(struct fs *fs, const struct collection_info *info) {
     return p;
 }
 
-struct place *place_frozen(struct fs *fs, const struct collection_info *info, const struct snapshot_info *snap) {
+struct place *place_frozen(struct fs *fs, const struct collection_info *info,
+                           const struct snapshot_info *snap) {
     struct place *p = place_new(info);
     p->frozen = true;
     memcpy(p->version, snap->version, sizeof p->version);
@@ -257,8 +260,10 @@ int scratch_open_file(struct call *c, struct scratch *s) {
         fd = mkostemp(path, O_CLOEXEC);
         if (fd >= 0) unlink(path);
     }
-    if (fd < 0) r = err_sys(&c->err, errno, "could not make a staging file");
-    else s->fd = fd;
+    if (fd < 0)
+        r = err_sys(&c->err, errno, "could not make a staging file");
+    else
+        s->fd = fd;
     buf_release(&b);
     return r;
 }

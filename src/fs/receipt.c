@@ -15,7 +15,8 @@ static const char *op_name(enum ingest_op op) {
     return op == INGEST_UPSERT ? "upsert" : op == INGEST_UPDATE ? "update" : "delete";
 }
 
-void receipt_init(struct receipt *r, const char *file, enum ingest_op op, bool target, enum decode_format format) {
+void receipt_init(struct receipt *r, const char *file, enum ingest_op op, bool target,
+                  enum decode_format format) {
     *r = (struct receipt){.file = xstrdup(file),
                           .op = op_name(op),
                           .target = target,
@@ -55,8 +56,10 @@ static void minute_name(const struct receipt *r, char out[64]) {
 /* "dump.csv.zst" -> "dump.csv", the n-th: "dump.2.csv". */
 static char *reject_name(const char *file, int n) {
     size_t len = strlen(file);
-    if (len > 4 && !strcmp(file + len - 4, ".zst")) len -= 4;
-    else if (len > 3 && !strcmp(file + len - 3, ".gz")) len -= 3;
+    if (len > 4 && !strcmp(file + len - 4, ".zst"))
+        len -= 4;
+    else if (len > 3 && !strcmp(file + len - 3, ".gz"))
+        len -= 3;
     const char *ext = memrchr(file, '.', len);
     size_t stem = ext ? (size_t)(ext - file) : len;
     if (stem > 200) stem = 200;
@@ -77,7 +80,8 @@ static int open_rejects(struct fs *fs, struct place *p, struct receipt *r, struc
         r->rejects_name = r->target ? xstrdup(minute) : reject_name(r->file, n);
         buf_clear(&path);
         buf_printf(&path, "%s/%s", dir, r->rejects_name);
-        r->rejects_fd = open(buf_str(&path), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (r->target ? 0 : O_EXCL), 0644);
+        r->rejects_fd =
+            open(buf_str(&path), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (r->target ? 0 : O_EXCL), 0644);
         if (r->rejects_fd < 0 && errno != EEXIST) break;
     }
     if (r->rejects_fd >= 0) {
@@ -123,14 +127,19 @@ int receipt_reject(struct fs *fs, struct place *p, struct receipt *r, const stru
     e = write_all(r->rejects_fd, &b, err);
     buf_clear(&b);
     buf_printf(&b, "{\"file\":");
-    if (utf8_invalid(r->file, strlen(r->file))) buf_adds(&b, "null");
-    else buf_add_json_string(&b, r->file, strlen(r->file));
+    if (utf8_invalid(r->file, strlen(r->file)))
+        buf_adds(&b, "null");
+    else
+        buf_add_json_string(&b, r->file, strlen(r->file));
     buf_printf(&b, ",\"line\":%llu,\"error\":\"%s\",\"reason\":", (unsigned long long)rec->line,
                errno_name(errno_of(why->code)));
-    if (utf8_invalid(why->text, strlen(why->text))) buf_adds(&b, "null");
-    else buf_add_json_string(&b, why->text, strlen(why->text));
+    if (utf8_invalid(why->text, strlen(why->text)))
+        buf_adds(&b, "null");
+    else
+        buf_add_json_string(&b, why->text, strlen(why->text));
     if (why->column) buf_printf(&b, ",\"column\":%u", why->column);
-    if (rec->sha256) buf_printf(&b, ",\"bytes\":%llu,\"sha256\":\"%s\"", (unsigned long long)rec->full_len, rec->sha256);
+    if (rec->sha256)
+        buf_printf(&b, ",\"bytes\":%llu,\"sha256\":\"%s\"", (unsigned long long)rec->full_len, rec->sha256);
     buf_adds(&b, "}\n");
     if (!e) e = write_all(r->reasons_fd, &b, err);
     buf_release(&b);
@@ -150,8 +159,10 @@ static void add_number(struct buf *b, bool pretty, const char *name, uint64_t va
 
 static void add_string(struct buf *b, bool pretty, const char *name, const char *value) {
     add_member(b, pretty, name);
-    if (utf8_invalid(value, strlen(value))) buf_adds(b, "null");
-    else buf_add_json_string(b, value, strlen(value));
+    if (utf8_invalid(value, strlen(value)))
+        buf_adds(b, "null");
+    else
+        buf_add_json_string(b, value, strlen(value));
 }
 
 void receipt_text(const struct receipt *r, bool pretty, struct buf *b) {
@@ -266,10 +277,14 @@ void receipt_write(struct fs *fs, struct place *p, struct receipt *r) {
     r->finished_ms = clock_now_ms(&clock_system);
     receipt_text(r, !r->target, &text);
     minute_name(r, minute);
-    if (r->target) buf_printf(&path, "%s/%s", dir, minute);
-    else buf_printf(&path, "%s/%.240s.json", dir, r->file);
-    if (r->target) append_line(buf_str(&path), &text);
-    else replace_file(buf_str(&path), &text);
+    if (r->target)
+        buf_printf(&path, "%s/%s", dir, minute);
+    else
+        buf_printf(&path, "%s/%.240s.json", dir, r->file);
+    if (r->target)
+        append_line(buf_str(&path), &text);
+    else
+        replace_file(buf_str(&path), &text);
     if (r->target) {
         r->accepted = r->rejected = r->warnings = r->bytes = r->first_seq = r->last_seq = 0;
         r->started_ms = r->finished_ms;

@@ -18,18 +18,19 @@ struct session {
     struct receipt receipt;
     struct ingest_record *records;
     size_t records_cap;
-    uint64_t total_accepted;      /* of the handle, for the rule about failing writes */
+    uint64_t total_accepted; /* of the handle, for the rule about failing writes */
     uint64_t total_bytes;
     uint64_t last_seq_told;
     uint64_t write_accepted, write_refused;
-    struct err first_refused;     /* of the current write */
-    struct err untold;            /* the first refused record that no flush has reported */
-    bool dirty;                   /* bytes since the last commit */
-    bool cut_kept;                /* the incomplete rest has been reported already */
+    struct err first_refused; /* of the current write */
+    struct err untold;        /* the first refused record that no flush has reported */
+    bool dirty;               /* bytes since the last commit */
+    bool cut_kept;            /* the incomplete rest has been reported already */
     const struct decode_record *batch;
 };
 
-static void refuse(struct session *s, const struct decode_record *rec, const struct err *why, struct err *err) {
+static void refuse(struct session *s, const struct decode_record *rec, const struct err *why,
+                   struct err *err) {
     size_t header_len;
     const char *header = decode_header(s->decoder, &header_len);
     s->write_refused++;
@@ -162,7 +163,9 @@ int session_flush(struct call *c, struct session *s, bool own) {
     return -(int)c->err.code;
 }
 
-int session_sync(struct call *c, struct session *s) { return s->dirty ? ingest_commit(s->in, &c->err) : 0; }
+int session_sync(struct call *c, struct session *s) {
+    return s->dirty ? ingest_commit(s->in, &c->err) : 0;
+}
 
 void session_close(struct call *c, struct session *s) {
     if (!s) return;
@@ -178,7 +181,9 @@ void session_close(struct call *c, struct session *s) {
     free(s);
 }
 
-void session_show(struct session *s, struct scratch *entry) { receipt_show(&s->receipt, entry); }
+void session_show(struct session *s, struct scratch *entry) {
+    receipt_show(&s->receipt, entry);
+}
 
 enum ingest_op ingest_op_of_rejects(const char *name) {
     static const struct {
@@ -187,7 +192,8 @@ enum ingest_op ingest_op_of_rejects(const char *name) {
     } ops[] = {{"update-", INGEST_UPDATE}, {"delete-", INGEST_DELETE}};
     for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
         size_t n = strlen(ops[i].prefix), digits = strspn(name + MIN(n, strlen(name)), "0123456789T");
-        if (!strncmp(name, ops[i].prefix, n) && digits == 13 && !strcmp(name + n + 13, ".jsonl")) return ops[i].op;
+        if (!strncmp(name, ops[i].prefix, n) && digits == 13 && !strcmp(name + n + 13, ".jsonl"))
+            return ops[i].op;
     }
     return INGEST_UPSERT;
 }

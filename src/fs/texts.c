@@ -32,8 +32,10 @@ static void json_member(struct buf *b, const char *name, const char *value) {
 static void json_time(struct buf *b, const char *name, int64_t ms) {
     char text[TIME_TEXT_SIZE];
     time_to_iso(ms, text);
-    if (ms > 0) json_member(b, name, text);
-    else buf_printf(b, "  \"%s\": null,\n", name);
+    if (ms > 0)
+        json_member(b, name, text);
+    else
+        buf_printf(b, "  \"%s\": null,\n", name);
 }
 
 static const char *first_text_field(const struct schema *s) {
@@ -44,9 +46,11 @@ static const char *first_text_field(const struct schema *s) {
 
 static void readme_fields(const struct schema *s, struct buf *b) {
     for (uint32_t i = 0; i < s->n_fields && i < README_FIELDS_MAX; i++)
-        buf_printf(b, "- `%s`: %s%s\n", s->fields[i].path, field_type_name((enum field_type)s->fields[i].type),
+        buf_printf(b, "- `%s`: %s%s\n", s->fields[i].path,
+                   field_type_name((enum field_type)s->fields[i].type),
                    s->fields[i].inferred ? " (inferred)" : "");
-    if (s->n_fields > README_FIELDS_MAX) buf_printf(b, "- and %u more: see schema.json\n", s->n_fields - README_FIELDS_MAX);
+    if (s->n_fields > README_FIELDS_MAX)
+        buf_printf(b, "- and %u more: see schema.json\n", s->n_fields - README_FIELDS_MAX);
 }
 
 static void readme_collection(struct call *c, const struct collection_info *info, struct buf *b) {
@@ -80,7 +84,8 @@ int text_readme(struct call *c, struct buf *out) {
              "    mv books/snapshots/before copy                     # a clone, without copying data\n"
              "    mv -T books/snapshots/@2h-ago books                # books as it was two hours ago\n"
              "    rmdir books; mv .ldbfs/trash/books books           # drop and bring back\n\n"
-             "A command failed? `tail -1 errors.jsonl` says why. Lines that were refused: `ingest/rejects/`; what was\n"
+             "A command failed? `tail -1 errors.jsonl` says why. Lines that were refused: `ingest/rejects/`; "
+             "what was\n"
              "accepted: `ingest/receipts/`.\n");
     for (size_t i = 0; i < l.n; i++) readme_collection(c, &l.items[i], out);
 done:
@@ -88,7 +93,8 @@ done:
     return r;
 }
 
-static void status_line(struct call *c, const struct collection_info *info, bool last, struct buf *b, bool *ret_ok) {
+static void status_line(struct call *c, const struct collection_info *info, bool last, struct buf *b,
+                        bool *ret_ok) {
     struct collection_status s;
     struct err err = ERR_INIT;
     buf_printf(b, "    {\"name\": \"%s\", ", info->name);
@@ -120,7 +126,8 @@ int text_root_status(struct call *c, struct buf *out) {
     json_member(out, "source", engine_data_dir(c->fs->engine));
     json_member(out, "health", ok ? "ok" : "degraded");
     json_time(out, "mounted", c->fs->start_ms);
-    buf_printf(out, "  \"queue\": %llu,\n  \"collections\": [\n%s  ]\n}\n", (unsigned long long)busy, buf_str(&lines));
+    buf_printf(out, "  \"queue\": %llu,\n  \"collections\": [\n%s  ]\n}\n", (unsigned long long)busy,
+               buf_str(&lines));
 done:
     buf_release(&lines);
     free(l.items);
@@ -156,8 +163,10 @@ int text_collection_status(struct call *c, struct place *p, struct buf *b, int64
     buf_adds(b, s.n_indexing ? "\n  ],\n" : "],\n");
     if (s.last_error[0]) json_time(b, "last_error_time", s.last_error_ms);
     buf_adds(b, "  \"last_error\": ");
-    if (s.last_error[0]) buf_add_json_string(b, s.last_error, strlen(s.last_error));
-    else buf_adds(b, "null");
+    if (s.last_error[0])
+        buf_add_json_string(b, s.last_error, strlen(s.last_error));
+    else
+        buf_adds(b, "null");
     buf_adds(b, "\n}\n");
     *ret_mtime_ms = s.data_time_ms > s.root_time_ms ? s.data_time_ms : s.root_time_ms;
     return 0;
@@ -186,10 +195,18 @@ int text_stats(struct call *c, struct buf *out) {
     const struct {
         const char *name;
         uint64_t value;
-    } rows[] = {{"store_puts", n.puts},       {"store_gets", n.gets},           {"store_heads", n.heads},
-                {"store_lists", n.lists},     {"store_deletes", n.deletes},     {"store_maps", n.maps},
-                {"store_put_bytes", n.bytes_put}, {"store_got_bytes", n.bytes_got}, {"queries", n.queries},
-                {"records", n.records},       {"builds", n.builds},             {"merges", n.merges},
+    } rows[] = {{"store_puts", n.puts},
+                {"store_gets", n.gets},
+                {"store_heads", n.heads},
+                {"store_lists", n.lists},
+                {"store_deletes", n.deletes},
+                {"store_maps", n.maps},
+                {"store_put_bytes", n.bytes_put},
+                {"store_got_bytes", n.bytes_got},
+                {"queries", n.queries},
+                {"records", n.records},
+                {"builds", n.builds},
+                {"merges", n.merges},
                 {"log_syncs", n.fsyncs}};
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
         buf_printf(out, "# TYPE ldbfs_%s_total counter\nldbfs_%s_total %llu\n", rows[i].name, rows[i].name,
@@ -205,8 +222,8 @@ int text_limits(struct call *c, struct buf *out) {
     buf_printf(out,
                "document_bytes %d\nid_characters %d\nquery_size %d\nquery_clauses %d\nschema_fields %d\n"
                "vector_dimensions %d\ncollection_name_characters %d\n",
-               DOC_MAX_BYTES, ID_MAX_CHARS, QUERY_MAX_SIZE, QUERY_MAX_CLAUSES, SCHEMA_MAX_FIELDS, SCHEMA_MAX_DIMENSIONS,
-               NAME_MAX_CHARS);
+               DOC_MAX_BYTES, ID_MAX_CHARS, QUERY_MAX_SIZE, QUERY_MAX_CLAUSES, SCHEMA_MAX_FIELDS,
+               SCHEMA_MAX_DIMENSIONS, NAME_MAX_CHARS);
     return 0;
 }
 

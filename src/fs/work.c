@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <time.h>
 
-void job_list_init(struct job_list *l) { l->head.prev = l->head.next = &l->head; }
+void job_list_init(struct job_list *l) {
+    l->head.prev = l->head.next = &l->head;
+}
 
 void job_list_add(struct job_list *l, struct job *j) {
     j->prev = l->head.prev;

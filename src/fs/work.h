@@ -1,6 +1,7 @@
 /* Worker pools: everything that may touch the engine or a disk runs here, never on a FUSE loop thread.
  *
- * The pools are separate so that metadata never waits behind queries, nor queries behind writes that wait for a disk.
+ * The pools are separate so that metadata never waits behind queries, nor queries behind writes that wait for
+ * a disk.
  */
 #pragma once
 #include <pthread.h>
@@ -10,7 +11,8 @@
 enum work_pool { WORK_META, WORK_QUERY, WORK_WRITE, WORK_POOLS };
 enum job_state { JOB_NEW, JOB_QUEUED, JOB_PARKED, JOB_RUNNING };
 
-/* Embedded in what is to be done. Guarded by the lock of struct work, but for cancel (set once, read anywhere). */
+/* Embedded in what is to be done. Guarded by the lock of struct work, but for cancel (set once, read
+ * anywhere). */
 struct job {
     struct job *prev, *next;
     void (*run)(struct job *);
@@ -35,7 +37,7 @@ struct work {
     } pools[WORK_POOLS];
     pthread_t *threads;
     unsigned n_threads;
-    uint64_t busy;   /* queued or running jobs */
+    uint64_t busy; /* queued or running jobs */
     bool stop;
 };
 /* Starts the threads. Returns 0 or an errno value. */
@@ -43,8 +45,8 @@ int work_start(struct work *w, const unsigned threads[WORK_POOLS]);
 void work_push(struct work *w, struct job *j, enum work_pool pool);
 /* The same with w->lock held. */
 void work_push_locked(struct work *w, struct job *j, enum work_pool pool);
-/* Sets cancel; a job that is still queued is moved to the front of the metadata pool, where it can answer. With the lock
- * held. */
+/* Sets cancel; a job that is still queued is moved to the front of the metadata pool, where it can answer.
+ * With the lock held. */
 void work_cancel_locked(struct work *w, struct job *j);
 /* Waits until nothing is queued or running, at most timeout_ms. False: still busy. */
 bool work_drain(struct work *w, int64_t timeout_ms);

@@ -7,10 +7,13 @@ static int round_trip(const char *id, size_t len, const char *expected) {
     struct buf name = BUF_INIT, back = BUF_INIT;
     path_doc_name(id, len, &name);
     int ok = !expected || !strcmp(buf_str(&name), expected);
-    ok = ok && name.len <= PATH_NAME_MAX && !memchr(name.data, '/', name.len) && !memchr(name.data, 0, name.len);
+    ok = ok && name.len <= PATH_NAME_MAX && !memchr(name.data, '/', name.len) &&
+         !memchr(name.data, 0, name.len);
     enum doc_name_kind kind = path_doc_id(buf_str(&name), &back);
-    if (kind == DOC_NAME_ID) ok = ok && back.len == len && !memcmp(back.data, id, len);
-    else ok = ok && kind == DOC_NAME_SHORT && back.len < len && !memcmp(back.data, id, back.len);
+    if (kind == DOC_NAME_ID)
+        ok = ok && back.len == len && !memcmp(back.data, id, len);
+    else
+        ok = ok && kind == DOC_NAME_SHORT && back.len < len && !memcmp(back.data, id, back.len);
     if (!ok) fprintf(stderr, "id <%.*s> name <%s>\n", (int)len, id, buf_str(&name));
     buf_release(&name);
     buf_release(&back);
@@ -60,9 +63,11 @@ TEST(one_name_an_id) {
 }
 
 TEST(scratch_names) {
-    static const char *const yes[] = {".x.json.vX5b8Z", "sedO2I60h", "tmp5ayyl868", ".x.swp", "4913", "x.json~",
-                                      "x.json.save",    "._x",       ".DS_Store",   "x.json.tmp", "tmp.0a1B2c3D4e"};
-    static const char *const no[] = {"x.json", "sed.json", "tmp.jsonl", "data", "seditious", "49130", "upsert"};
+    static const char *const yes[] = {".x.json.vX5b8Z", "sedO2I60h",  "tmp5ayyl868",   ".x.swp",
+                                      "4913",           "x.json~",    "x.json.save",   "._x",
+                                      ".DS_Store",      "x.json.tmp", "tmp.0a1B2c3D4e"};
+    static const char *const no[] = {"x.json",      "sed.json", "tmp.jsonl", "data",
+                                     "sedimentary", "49130",    "upsert"};
     for (size_t i = 0; i < ARRAY_SIZE(yes); i++) CHECK(path_is_scratch_name(yes[i]));
     for (size_t i = 0; i < ARRAY_SIZE(no); i++) CHECK(!path_is_scratch_name(no[i]));
 }

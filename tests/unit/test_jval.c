@@ -266,7 +266,7 @@ TEST(doubles_are_rounded_as_strtod_does) {
             snprintf(s, sizeof s, "%.1f", d * 1024 + (double)rnd(3) - 1);
             break;
         default:
-            snprintf(s, sizeof s, "%u.%0*llu", rnd(1000), 1 + (int)rnd(17),
+            snprintf(s, sizeof s, "%u.%0*llu", rnd(1000), 1 + (int)(rnd(17) & 31),
                      (unsigned long long)(m % 100000000000000000ull));
         }
         CHECK(same_double(s));

@@ -145,6 +145,34 @@ TEST(damage_before_the_end_is_an_error) {
     store_done(store);
 }
 
+/* One bit anywhere in a log whose records are acknowledged: an error, or (in front of nothing) never fewer records. */
+TEST(every_flipped_byte_is_noticed) {
+    struct log_store *store = store_fresh();
+    struct log *log;
+    struct seen s;
+    char path[200];
+    struct stat st;
+    CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+    for (int i = 0; i < 5; i++) CHECK_OK(append(log, "a", 2)); /* one session: synced once at its end */
+    CHECK_OK(log_sync(log, 10, &err));
+    log_close(log);
+    segment_path(store, 0, path);
+    CHECK(!stat(path, &st));
+    int fd = open(path, O_RDWR);
+    for (off_t off = 0; off < st.st_size; off++) {
+        uint8_t byte, bad;
+        CHECK(pread(fd, &byte, 1, off) == 1);
+        bad = byte ^ 0x10;
+        CHECK(pwrite(fd, &bad, 1, off) == 1);
+        int r = read_all(store, &s);
+        if (!r && s.n != 10) fprintf(stderr, "offset %lld: %llu records\n", (long long)off, (unsigned long long)s.n);
+        CHECK(r == -ERR_CORRUPT || r == -ERR_CONFLICT || s.n == 10);
+        CHECK(pwrite(fd, &byte, 1, off) == 1);
+    }
+    close(fd);
+    store_done(store);
+}
+
 TEST(void_segment_is_removed) {
     struct log_store *store = store_fresh();
     struct log *log;

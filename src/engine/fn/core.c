@@ -55,8 +55,15 @@ void core_release_colls(struct core *core) {
 }
 
 void coll_set_error(struct coll *c, const struct err *err) {
-    pthread_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->history_lock);
     snprintf(c->last_error, sizeof c->last_error, "%.250s", err->text);
     c->last_error_ms = clock_now_ms(c->core->clock);
-    pthread_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->history_lock);
+}
+
+void coll_last_error(struct coll *c, char *out, size_t size, int64_t *ret_ms) {
+    pthread_mutex_lock(&c->history_lock);
+    snprintf(out, size, "%s", c->last_error);
+    *ret_ms = c->last_error_ms;
+    pthread_mutex_unlock(&c->history_lock);
 }

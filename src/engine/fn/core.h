@@ -55,13 +55,15 @@ struct coll {
     struct view *current;      /* newest strong view */
     struct view *old[8];       /* views of old roots in recent use, most recent first */
     struct schema *schema;     /* newest known */
+    uint64_t seen_documents, seen_seq; /* of `current`; guarded by history_lock, so that it can be read at any time */
     uint64_t record_version;   /* metadata version of the collection record last seen ACTIVE */
     uint32_t n_shards;         /* of the record last seen; atomic */
-    pthread_mutex_t history_lock;
+    pthread_mutex_t history_lock; /* of the small things: roots, seen_*, last_error */
     struct snapshot_info *roots; /* what is known of root versions (they never change), by version */
     size_t n_roots, cap_roots;
     char last_error[256];
     int64_t last_error_ms;
+    uint64_t built_seq;        /* what the scheduler last saw committed; its thread only */
     int64_t pending_since_ms;  /* background: when unbuilt records were first seen; 0 = none; atomic */
 };
 
@@ -69,6 +71,7 @@ struct coll {
 int core_coll(struct core *, const char *cid, struct coll **ret, struct err *);
 void core_release_colls(struct core *);
 void coll_set_error(struct coll *, const struct err *);
+void coll_last_error(struct coll *, char *out, size_t size, int64_t *ret_ms); /* "" and 0: none */
 
 static inline void counter_add(uint64_t *counter, uint64_t n) { __atomic_add_fetch(counter, n, __ATOMIC_RELAXED); }
 static inline uint64_t counter_get(const uint64_t *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }

@@ -1,4 +1,5 @@
-/* Streaming record decoders: unpacking, carrying partial records over, batches, and records that are too long. */
+/* Streaming record decoders: unpacking, carrying partial records over, batches, and records that are too
+ * long. */
 #include "fn/decode.h"
 #include "fn/decode_split.h"
 #include "util/codec.h"
@@ -12,18 +13,18 @@ struct decoder {
     void *ctx;
     struct split split;
     struct csv csv;
-    struct buf carry;          /* the beginning of the current record, when it began in an earlier piece */
-    bool carry_in_batch;       /* the batch points into carry: hand it out before carry changes */
-    bool over;                 /* the record is too long: carry holds its first DECODE_KEEP bytes */
+    struct buf carry;    /* the beginning of the current record, when it began in an earlier piece */
+    bool carry_in_batch; /* the batch points into carry: hand it out before carry changes */
+    bool over;           /* the record is too long: carry holds its first DECODE_KEEP bytes */
     uint64_t full_len;
     EVP_MD_CTX *sha;
     char sha_text[65];
     struct decode_record *batch;
     size_t n_batch, batch_cap, batch_bytes;
-    struct arena batch_arena;  /* JSON made from CSV rows */
+    struct arena batch_arena; /* JSON made from CSV rows */
     struct buf json;
     struct err bad;
-    struct err failed;         /* set: every later call fails with it */
+    struct err failed; /* set: every later call fails with it */
     bool bom_done;
     uint8_t bom[3];
     size_t n_bom;
@@ -33,7 +34,8 @@ struct decoder {
     char *unpacked;
 };
 
-struct decoder *decode_new(enum decode_format format, enum decode_packing packing, decode_batch_fn *fn, void *ctx) {
+struct decoder *decode_new(enum decode_format format, enum decode_packing packing, decode_batch_fn *fn,
+                           void *ctx) {
     struct decoder *d = xcalloc(1, sizeof *d);
     d->packing = packing;
     d->fn = fn;
@@ -66,8 +68,10 @@ void decode_free(struct decoder *d) {
 }
 
 static int fail(struct decoder *d, struct err *err, int code) {
-    if (err && err->code) d->failed = *err;
-    else err_set(&d->failed, (enum err_code)-code, "the receiver of records stopped");
+    if (err && err->code)
+        d->failed = *err;
+    else
+        err_set(&d->failed, (enum err_code) - code, "the receiver of records stopped");
     return code;
 }
 
@@ -112,7 +116,8 @@ static void sha_text(struct decoder *d) {
     EVP_MD_CTX *copy = EVP_MD_CTX_new();
     if (copy && EVP_MD_CTX_copy_ex(copy, d->sha) && EVP_DigestFinal_ex(copy, digest, &n) && n == 32)
         hex_encode(digest, 32, d->sha_text);
-    else d->sha_text[0] = 0;
+    else
+        d->sha_text[0] = 0;
     EVP_MD_CTX_free(copy);
 }
 
@@ -144,7 +149,8 @@ static void set_over(struct decoder *d, struct decode_record *rec) {
 }
 
 static void trim(struct decode_record *rec) {
-    while (rec->raw_len && (rec->raw[rec->raw_len - 1] == '\r' || rec->raw[rec->raw_len - 1] == '\n')) rec->raw_len--;
+    while (rec->raw_len && (rec->raw[rec->raw_len - 1] == '\r' || rec->raw[rec->raw_len - 1] == '\n'))
+        rec->raw_len--;
 }
 
 static bool blank(const char *p, size_t n) {
@@ -234,7 +240,9 @@ static int feed_probe(struct decoder *d, const char *p, size_t n, size_t *ret_us
     return 0;
 }
 
-static bool between(enum split_state s) { return s == SPLIT_START || s == SPLIT_GAP || s == SPLIT_AFTER; }
+static bool between(enum split_state s) {
+    return s == SPLIT_START || s == SPLIT_GAP || s == SPLIT_AFTER;
+}
 
 static int feed(struct decoder *d, const char *p, size_t n, struct err *err) {
     int r = 0;
@@ -340,9 +348,12 @@ int decode_write(struct decoder *d, const void *data, size_t len, struct err *er
     int r = 0;
     do {
         size_t n = MIN(len, step);
-        if (d->packing == DECODE_ZSTD) r = take_zstd(d, data, n, err);
-        else if (d->packing == DECODE_GZIP) r = take_gzip(d, data, n, err);
-        else r = take_plain(d, data, n, err);
+        if (d->packing == DECODE_ZSTD)
+            r = take_zstd(d, data, n, err);
+        else if (d->packing == DECODE_GZIP)
+            r = take_gzip(d, data, n, err);
+        else
+            r = take_plain(d, data, n, err);
         data = (const char *)data + n;
         len -= n;
     } while (len && !r);
@@ -368,7 +379,8 @@ static bool rest_is_whole(struct decoder *d) {
 static bool has_rest(struct decoder *d) {
     if (d->packed_midway) return true;
     if (d->split.state == SPLIT_GAP || d->split.state == SPLIT_AFTER) return true;
-    return d->carry.len > 0 && !(d->split.state == SPLIT_ROW && blank((const char *)d->carry.data, d->carry.len));
+    return d->carry.len > 0 &&
+           !(d->split.state == SPLIT_ROW && blank((const char *)d->carry.data, d->carry.len));
 }
 
 int decode_pause(struct decoder *d, bool *ret_cut, struct err *err) {
@@ -399,11 +411,16 @@ bool decode_rest(struct decoder *d, struct decode_record *ret) {
                                   .line = d->carry.len ? d->split.start_line : d->split.line,
                                   .full_len = d->full_len,
                                   .bad = &d->bad};
-    if (d->over) set_over(d, ret);
-    else if (d->packed_midway) err_set(&d->bad, ERR_JSON, "the packed input is cut off");
-    else if (d->split.state == SPLIT_ROW) err_set(&d->bad, ERR_JSON, "the last row is cut off");
-    else if (!d->carry.len) err_set(&d->bad, ERR_JSON, "the input ends before the array is closed");
-    else err_set(&d->bad, ERR_JSON, "the last record is cut off: no complete JSON, no newline");
+    if (d->over)
+        set_over(d, ret);
+    else if (d->packed_midway)
+        err_set(&d->bad, ERR_JSON, "the packed input is cut off");
+    else if (d->split.state == SPLIT_ROW)
+        err_set(&d->bad, ERR_JSON, "the last row is cut off");
+    else if (!d->carry.len)
+        err_set(&d->bad, ERR_JSON, "the input ends before the array is closed");
+    else
+        err_set(&d->bad, ERR_JSON, "the last record is cut off: no complete JSON, no newline");
     return true;
 }
 
@@ -439,8 +456,10 @@ bool decode_name(const char *name, enum decode_format *ret_format, enum decode_p
                 {".tsv", DECODE_TSV}};
     size_t n = strlen(name);
     *ret_packing = DECODE_PLAIN;
-    if (n > 4 && !strcmp(name + n - 4, ".zst")) *ret_packing = DECODE_ZSTD, n -= 4;
-    else if (n > 3 && !strcmp(name + n - 3, ".gz")) *ret_packing = DECODE_GZIP, n -= 3;
+    if (n > 4 && !strcmp(name + n - 4, ".zst"))
+        *ret_packing = DECODE_ZSTD, n -= 4;
+    else if (n > 3 && !strcmp(name + n - 3, ".gz"))
+        *ret_packing = DECODE_GZIP, n -= 3;
     for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
         size_t m = strlen(ends[i].end);
         if (n <= m || memcmp(name + n - m, ends[i].end, m)) continue;

@@ -28,9 +28,12 @@ static void end_cell(struct csv *c, bool quoted) {
 /* One quoted cell; returns the position behind its closing quote, or 0 when there is none. */
 static size_t take_quoted(struct csv *c, const char *row, size_t len, size_t i) {
     for (i++; i < len; i++) {
-        if (row[i] != '"') buf_addc(&c->cells, row[i]);
-        else if (i + 1 < len && row[i + 1] == '"') buf_addc(&c->cells, row[i++]);
-        else return i + 1;
+        if (row[i] != '"')
+            buf_addc(&c->cells, row[i]);
+        else if (i + 1 < len && row[i + 1] == '"')
+            buf_addc(&c->cells, row[i++]);
+        else
+            return i + 1;
     }
     return 0;
 }
@@ -132,7 +135,8 @@ int csv_take_row(struct csv *c, const char *row, size_t len, struct buf *out, st
     if (r) return r;
     if (c->n_cells != c->n_names)
         return err_set(err, ERR_JSON, "the row has %u values, the header has %u", c->n_cells, c->n_names);
-    if (utf8_invalid((const char *)c->cells.data, c->cells.len)) return err_set(err, ERR_JSON, "the row is not UTF-8");
+    if (utf8_invalid((const char *)c->cells.data, c->cells.len))
+        return err_set(err, ERR_JSON, "the row is not UTF-8");
     buf_adds(out, "{");
     for (uint32_t i = 0; i < c->n_cells; i++) {
         size_t n;
@@ -140,8 +144,10 @@ int csv_take_row(struct csv *c, const char *row, size_t len, struct buf *out, st
         if (!n) continue;
         if (out->len > 1) buf_addc(out, ',');
         buf_adds(out, c->names[i]);
-        if (!c->quoted[i] && !c->is_id[i] && is_plain_value(cell, n)) buf_add(out, cell, n);
-        else buf_add_json_string(out, cell, n);
+        if (!c->quoted[i] && !c->is_id[i] && is_plain_value(cell, n))
+            buf_add(out, cell, n);
+        else
+            buf_add_json_string(out, cell, n);
     }
     buf_adds(out, "}");
     return 0;

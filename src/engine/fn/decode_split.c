@@ -3,7 +3,9 @@
 
 static const char PROBE[] = "{ \"docs\" : [ "; /* a blank stands for any white space */
 
-static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+static bool is_space(char c) {
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
 
 void split_init(struct split *s, enum decode_format format) {
     bool rows = format == DECODE_CSV || format == DECODE_TSV;
@@ -23,7 +25,8 @@ static void begin_value(struct split *s, enum split_state state) {
     s->in_string = s->escape = false;
 }
 
-/* A record's first byte outside an array. Returns the bytes consumed: 1 for the bracket that opens the array. */
+/* A record's first byte outside an array. Returns the bytes consumed: 1 for the bracket that opens the array.
+ */
 static size_t begin_record(struct split *s, char c) {
     bool first = s->first;
     s->first = false;
@@ -54,25 +57,30 @@ static size_t begin_element(struct split *s, char c) {
     return 0;
 }
 
-/* The brackets and strings of a value. Returns true when the value ends with c. A newline inside a string ends it too:
- * it is malformed there, and what follows is better read from the next line on. */
+/* The brackets and strings of a value. Returns true when the value ends with c. A newline inside a string
+ * ends it too: it is malformed there, and what follows is better read from the next line on. */
 static inline bool step_value(struct split *s, char c) {
     if (c == '\n') {
         s->line++;
         if (s->in_string) return true;
     }
     if (s->in_string) {
-        if (s->escape) s->escape = false;
-        else if (c == '\\') s->escape = true;
+        if (s->escape)
+            s->escape = false;
+        else if (c == '\\')
+            s->escape = true;
         else if (c == '"') {
             s->in_string = false;
             return s->depth == 0;
         }
         return false;
     }
-    if (c == '"') s->in_string = true;
-    else if (c == '{' || c == '[') s->depth++;
-    else if (c == '}' || c == ']') return s->depth <= 1 || --s->depth == 0;
+    if (c == '"')
+        s->in_string = true;
+    else if (c == '{' || c == '[')
+        s->depth++;
+    else if (c == '}' || c == ']')
+        return s->depth <= 1 || --s->depth == 0;
     return false;
 }
 
@@ -141,8 +149,10 @@ static size_t scan_row(struct split *s, const char *p, size_t n, bool *ret_end, 
     for (size_t i = 0; i < n; i++) {
         char c = p[i];
         if (s->in_string) {
-            if (c == '\n') s->line++;
-            else if (c == '"') s->in_string = false, s->after_quote = true;
+            if (c == '\n')
+                s->line++;
+            else if (c == '"')
+                s->in_string = false, s->after_quote = true;
             continue;
         }
         bool doubled = s->after_quote && c == '"';
@@ -167,10 +177,14 @@ size_t split_scan(struct split *s, const char *p, size_t n, bool *ret_end, size_
     *ret_skip = 0;
     switch (s->state) {
     case SPLIT_VALUE:
-    case SPLIT_ELEMENT: return scan_value(s, p, n, ret_end);
-    case SPLIT_SCALAR: return scan_scalar(s, p, n, ret_end);
-    case SPLIT_ROW: return scan_row(s, p, n, ret_end, ret_skip);
-    default: return scan_line(s, p, n, ret_end, ret_skip);
+    case SPLIT_ELEMENT:
+        return scan_value(s, p, n, ret_end);
+    case SPLIT_SCALAR:
+        return scan_scalar(s, p, n, ret_end);
+    case SPLIT_ROW:
+        return scan_row(s, p, n, ret_end, ret_skip);
+    default:
+        return scan_line(s, p, n, ret_end, ret_skip);
     }
 }
 

@@ -28,9 +28,14 @@ struct root_list {
 
 /* Caller holds history_lock. */
 static int root_info(struct coll *coll, const char *version, struct snapshot_info *ret, struct err *err) {
-    for (size_t i = coll->n_roots; i-- > 0;) {
-        if (strcmp(coll->roots[i].version, version)) continue;
-        *ret = coll->roots[i];
+    size_t lo = 0, hi = coll->n_roots;
+    while (lo < hi) { /* kept in order of version */
+        size_t mid = lo + (hi - lo) / 2;
+        if (strcmp(coll->roots[mid].version, version) < 0) lo = mid + 1;
+        else hi = mid;
+    }
+    if (lo < coll->n_roots && !strcmp(coll->roots[lo].version, version)) {
+        *ret = coll->roots[lo];
         return 0;
     }
     struct tree *t;
@@ -42,7 +47,9 @@ static int root_info(struct coll *coll, const char *version, struct snapshot_inf
     snprintf(ret->version, sizeof ret->version, "%s", version);
     tree_unref(t);
     VEC_GROW(coll->roots, coll->n_roots, coll->cap_roots);
-    coll->roots[coll->n_roots++] = *ret;
+    memmove(&coll->roots[lo + 1], &coll->roots[lo], (coll->n_roots - lo) * sizeof *coll->roots);
+    coll->roots[lo] = *ret;
+    coll->n_roots++;
     return 0;
 }
 
@@ -364,7 +371,7 @@ int history_restore(struct coll *coll, const char *version, struct err *err) {
     if (r) return r;
     /* From here on it has happened: strong reads follow the record, and any builder finishes it. */
     struct err late = ERR_INIT;
-    if (!builder_run(coll, seq, true, NULL, &late)) object_delete_version(coll->core->objects, key, info.version, NULL);
-    else coll_set_error(coll, &late);
+    if (!builder_run(coll, seq, false, NULL, &late)) object_delete_version(coll->core->objects, key, info.version, NULL);
+    else if (late.code != ERR_BUSY) coll_set_error(coll, &late);
     return bump_generation(coll, err);
 }

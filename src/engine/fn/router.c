@@ -8,7 +8,7 @@
 #include "query/facet.h"
 #include "query/fuse.h"
 
-enum { MAX_SHARDS = 1024 };
+enum { MAX_SHARDS = 1024, ANSWER_MAX_BYTES = 128 << 20 };
 
 struct routing {
     struct core *core;
@@ -234,6 +234,7 @@ static int fetch(const struct routing *rt, struct search_result *found, struct a
     uint32_t from = MIN(rt->req->from, found->n_hits), n = MIN(rt->req->size, found->n_hits - from);
     a->total = found->total;
     a->max_score = found->max_score;
+    size_t bytes = 0;
     if (found->facets) facets_sort(found->facets);
     a->facets = found->facets;
     found->facets = NULL;
@@ -251,6 +252,10 @@ static int fetch(const struct routing *rt, struct search_result *found, struct a
         out->doc = (char *)buf_detach(&doc, &out->doc_len);
         if (!r && rt->req->explain) r = explain(rt, h, out, err);
         if (r) return r;
+        bytes += out->doc_len;
+        if (bytes > ANSWER_MAX_BYTES)
+            return err_set(err, ERR_TOO_LARGE, "the answer has more than %d MB of documents: ask for fewer with size=",
+                           ANSWER_MAX_BYTES >> 20);
     }
     return 0;
 }

@@ -32,22 +32,30 @@ static int add_cid(void *p, const struct catalog_record *rec) {
     return 0;
 }
 
-static int64_t now_ms(struct scheduler *s) { return clock_now_ms(s->core->clock); }
+/* Intervals are monotonic: a clock that is set back must not stop the work. */
+static int64_t now_ms(struct scheduler *s) { return clock_mono_us(s->core->clock) / 1000; }
+
+/* The edge of the background work: what cannot be said to a caller goes to the process's log. */
+static void say(const char *what, const struct err *err) { fprintf(stderr, "ldbfs: %s: %s\n", what, err->text); }
 
 /* Is there enough in the log, or for long enough? */
 static bool build_due(struct scheduler *s, struct coll *coll, struct err *err) {
     struct core *core = s->core;
-    struct object_info info;
     uint64_t last, bytes, committed = 0;
     bool any;
-    if (log_end(coll->log, &last, &any, err) || !any) return false;
     struct tree *t;
-    int r = object_head(core->objects, coll->root_key, NULL, &info, NULL);
+    int r = log_end(coll->log, &last, &any, err);
+    if (!r && (!any || last <= coll->built_seq)) return false;
+    if (!r) r = tree_load_root(core->objects, coll->root_key, NULL, &t, err);
+    if (r && r != -ERR_NOT_FOUND) {
+        coll_set_error(coll, err);
+        return false;
+    }
     if (!r) {
-        if (tree_load_root(core->objects, coll->root_key, NULL, &t, err)) return false;
         committed = t->committed_seq;
         tree_unref(t);
     }
+    coll->built_seq = committed;
     if (last <= committed) {
         __atomic_store_n(&coll->pending_since_ms, 0, __ATOMIC_RELAXED);
         return false;
@@ -62,7 +70,7 @@ static bool build_due(struct scheduler *s, struct coll *coll, struct err *err) {
 static void build_pass(struct scheduler *s) {
     struct cid_list l = {0};
     struct err err = ERR_INIT;
-    catalog_list(s->core, add_cid, &l, &err);
+    if (catalog_list(s->core, add_cid, &l, &err)) say("could not list the collections", &err);
     for (size_t i = 0; i < l.n && !stopped(s); i++) {
         struct coll *coll;
         if (core_coll(s->core, l.cids[i], &coll, &err)) continue;
@@ -80,7 +88,7 @@ static void build_pass(struct scheduler *s) {
 static void merge_pass(struct scheduler *s, enum merge_mode mode) {
     struct cid_list l = {0};
     struct err err = ERR_INIT;
-    catalog_list(s->core, add_cid, &l, &err);
+    if (catalog_list(s->core, add_cid, &l, &err)) say("could not list the collections", &err);
     for (size_t i = 0; i < l.n && !stopped(s); i++) {
         struct coll *coll;
         bool did = !core_coll(s->core, l.cids[i], &coll, &err);
@@ -98,7 +106,7 @@ static void merge_pass(struct scheduler *s, enum merge_mode mode) {
 /* Sleeps until the time is over or the end. */
 static void rest(struct scheduler *s, int ms) {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += (long)(ms % 1000) * 1000000L;
     until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
@@ -123,12 +131,14 @@ static void *keeper_thread(void *p) {
         merge_pass(s, MERGE_POLICY);
         int64_t now = now_ms(s);
         if (now >= s->shards_at_ms) {
-            shards_adjust(s->core, NULL); /* tried again next time */
+            struct err err = ERR_INIT;
+            if (shards_adjust(s->core, &err)) say("could not adjust the shards", &err);
             s->shards_at_ms = now + SHARDS_EVERY_MS;
         }
         if (now >= s->clean_at_ms) {
             struct clean_result done;
-            clean_run(s->core, -1, CLEAN_GRACE_MS, &done, NULL);
+            struct err err = ERR_INIT;
+            if (clean_run(s->core, -1, CLEAN_GRACE_MS, &done, &err)) say("could not clean", &err);
             s->clean_at_ms = now + CLEAN_EVERY_MS;
         }
         rest(s, MERGE_POLL_MS);
@@ -141,7 +151,11 @@ struct scheduler *scheduler_start(struct core *core) {
     s->core = core;
     s->clean_at_ms = now_ms(s) + CLEAN_EVERY_MS / 4;
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->work, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->work, &attr);
+    pthread_condattr_destroy(&attr);
     pthread_create(&s->builder, NULL, builder_thread, s);
     pthread_create(&s->keeper, NULL, keeper_thread, s);
     return s;

@@ -1,7 +1,7 @@
 /* The tail: the unbuilt log as a few memory segments ("chunks"), geometrically merged, and the view over base and tail. */
 #include "fn/view_internal.h"
 
-enum { TAIL_BATCH_BYTES = 64 << 20 };
+enum { TAIL_BATCH_BYTES = 8 << 20 };
 
 /* ---- chunks ---- */
 
@@ -158,6 +158,10 @@ static void set_state(struct coll *coll, struct view *v) {
     view_count_documents(v);
     view_unref(coll->current);
     coll->current = v;
+    pthread_mutex_lock(&coll->history_lock);
+    coll->seen_documents = v->documents;
+    coll->seen_seq = v->seq;
+    pthread_mutex_unlock(&coll->history_lock);
 }
 
 int tail_sync_view(struct coll *coll, struct err *err) {
@@ -283,13 +287,13 @@ static int append_chunk(struct coll *coll, struct chunk *taken, struct err *err)
     return r;
 }
 
-int tail_extend(struct coll *coll, bool *ret_more, struct err *err) {
+int tail_extend(struct coll *coll, uint64_t up_to, bool *ret_more, struct err *err) {
     struct batch batch;
     *ret_more = false;
     int r = tail_sync_view(coll, err);
     if (r) return r;
     const struct view *before = coll->current;
-    r = batch_read(coll->log, &coll->cursor, UINT64_MAX, TAIL_BATCH_BYTES, false, tail_lookup, coll->current, &batch, err);
+    r = batch_read(coll->log, &coll->cursor, up_to, TAIL_BATCH_BYTES, false, tail_lookup, coll->current, &batch, err);
     if (r) return r;
     *ret_more = batch.last_seq >= batch.first_seq;
     if (batch.stop == LOG_RESTORE) r = tail_restore(coll, &batch, err);

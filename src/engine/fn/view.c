@@ -1,5 +1,7 @@
 /* Building and finding in views. See view.h; the strong read's order (log, then root) is in docs/DESIGN.md. */
 #include "fn/view_internal.h"
+
+#include <time.h>
 #include "fn/catalog.h"
 
 enum { PIN_TTL_MS = 15 * 60 * 1000 };
@@ -236,25 +238,43 @@ static int refresh_base(struct coll *coll, struct err *err) {
     return tail_refresh_schema(coll, b->tree->schema_version, err);
 }
 
-/* One attempt; ERR_CONFLICT: the log and the root did not fit together, try again. Caller holds coll->lock. */
-static int refresh_strong(struct coll *coll, struct err *err) {
+static int stopped(const volatile int *stop, struct err *err) {
+    int why = stop ? __atomic_load_n(stop, __ATOMIC_RELAXED) : 0;
+    if (!why) return 0;
+    return err_set(err, why == 1 ? ERR_CANCELED : ERR_TIMEOUT, "stopped while reading the unbuilt log");
+}
+
+/* Reads on until the tail covers `end`. Caller holds coll->lock. */
+static int extend_to(struct coll *coll, uint64_t end, const volatile int *stop, struct err *err) {
     bool more = true;
     int r = 0;
-    if (!coll->base) r = refresh_base(coll, err);
-    /* The log first, then the root: a record that is built and removed in between is in the root by then. */
-    while (!r && more) r = tail_extend(coll, &more, err);
-    if (!r) r = refresh_base(coll, err);
-    for (more = coll->base && coll->cursor.next_seq == coll->base->tree->committed_seq + 1; !r && more;)
-        r = tail_extend(coll, &more, err);
+    while (!r && more && coll->cursor.next_seq <= end) {
+        r = stopped(stop, err);
+        if (!r) r = tail_extend(coll, end, &more, err);
+    }
     return r;
 }
 
-static int live_strong(struct coll *coll, struct view **ret, struct err *err) {
+/* One attempt; ERR_CONFLICT: the log and the root did not fit together, try again. The end of the log is taken once: what
+ * is appended from now on need not be seen, and a reader must not run after a writer. Caller holds coll->lock. */
+static int refresh_strong(struct coll *coll, const volatile int *stop, struct err *err) {
+    uint64_t end;
+    bool any;
+    int r = log_end(coll->log, &end, &any, err);
+    if (!r && !coll->base) r = refresh_base(coll, err);
+    /* The log first, then the root: a record that is built and removed in between is in the root by then. */
+    if (!r && any) r = extend_to(coll, end, stop, err);
+    if (!r) r = refresh_base(coll, err);
+    if (!r && any) r = extend_to(coll, end, stop, err);
+    return r;
+}
+
+static int live_strong(struct coll *coll, const volatile int *stop, struct view **ret, struct err *err) {
     int r = -ERR_CONFLICT;
     for (int attempt = 0; attempt < 20 && r == -ERR_CONFLICT; attempt++) {
         err_clear(err);
         r = tail_refresh_schema(coll, 1, err);
-        if (!r) r = refresh_strong(coll, err);
+        if (!r) r = refresh_strong(coll, stop, err);
         if (r == -ERR_CONFLICT) {
             base_unref(coll->base);
             coll->base = NULL;
@@ -268,20 +288,43 @@ static int live_strong(struct coll *coll, struct view **ret, struct err *err) {
     return 0;
 }
 
-int view_live(struct coll *coll, bool strong, struct view **ret, struct err *err) {
-    pthread_mutex_lock(&coll->lock);
-    int r;
-    if (strong) r = live_strong(coll, ret, err);
-    else {
-        r = refresh_base(coll, err);
-        if (!r) r = tail_refresh_schema(coll, 1, err);
-        if (!r) {
-            *ret = view_of_base(coll, coll->base);
-            (*ret)->schema = schema_ref(coll->schema);
-        }
+static int live_built(struct coll *coll, struct view **ret, struct err *err) {
+    int r = refresh_base(coll, err);
+    if (!r) r = tail_refresh_schema(coll, 1, err);
+    if (r) return r;
+    *ret = view_of_base(coll, coll->base);
+    (*ret)->schema = schema_ref(coll->schema);
+    return 0;
+}
+
+/* Takes the collection's lock; others may hold it for as long as they index. */
+static int lock_coll(struct coll *coll, const volatile int *stop, struct err *err) {
+    while (pthread_mutex_trylock(&coll->lock)) {
+        struct timespec until;
+        int r = stopped(stop, err);
+        if (r) return r;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 20000000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        if (!pthread_mutex_timedlock(&coll->lock, &until)) break;
     }
+    return 0;
+}
+
+int view_live(struct coll *coll, bool strong, const volatile int *stop, struct view **ret, struct err *err) {
+    int r = lock_coll(coll, stop, err);
+    if (r) return r;
+    r = strong ? live_strong(coll, stop, ret, err) : live_built(coll, ret, err);
     pthread_mutex_unlock(&coll->lock);
     return r;
+}
+
+void view_last_known(struct coll *coll, uint64_t *ret_documents, uint64_t *ret_seq) {
+    pthread_mutex_lock(&coll->history_lock);
+    *ret_documents = coll->seen_documents;
+    *ret_seq = coll->seen_seq;
+    pthread_mutex_unlock(&coll->history_lock);
 }
 
 bool view_current(const struct view *v) {

@@ -53,8 +53,11 @@ int base_load(struct core *, const char *root_key, const char *version, const st
               struct err *);
 struct base *base_new_empty(const char *cid, const char *root_key);
 
-/* The newest state: strong = with the log. Never gives less than what was acknowledged before the call. */
-int view_live(struct coll *, bool strong, struct view **ret, struct err *);
+/* The newest state: strong = with the log. Never gives less than what was acknowledged before the call. stop (may be
+ * NULL): 1 = give up with ERR_CANCELED, 2 = with ERR_TIMEOUT; looked at while others index the tail and between stretches. */
+int view_live(struct coll *, bool strong, const volatile int *stop, struct view **ret, struct err *);
+/* Documents and number of the newest strong view made here, at once: 0 when there is none. Never waits for indexing. */
+void view_last_known(struct coll *, uint64_t *ret_documents, uint64_t *ret_seq);
 /* An old root of the collection, pinned. root_key NULL: the collection's own root key. */
 int view_at(struct coll *, const char *root_key, const char *version, struct view **ret, struct err *);
 /* Is the view what view_live(strong) would give? Reads the log's end and the root's version, nothing else. */

@@ -15,5 +15,5 @@ void tail_drop_chunks(struct coll *, uint32_t n);
 int tail_refresh_schema(struct coll *, uint32_t min_version, struct err *);
 /* Makes coll->current the view of base and chunks. */
 int tail_sync_view(struct coll *, struct err *);
-/* Indexes the next stretch of records behind the tail; *ret_more: call again. */
-int tail_extend(struct coll *, bool *ret_more, struct err *);
+/* Indexes the next stretch of records behind the tail, up to number `up_to`; *ret_more: call again. */
+int tail_extend(struct coll *, uint64_t up_to, bool *ret_more, struct err *);

@@ -157,7 +157,7 @@ static void emit(struct ingest *in, enum log_op op, const char *id, uint32_t id_
 }
 
 int ingest_view(struct ingest *in, struct err *err) {
-    return in->view ? 0 : view_live(in->coll, true, &in->view, err);
+    return in->view ? 0 : view_live(in->coll, true, NULL, &in->view, err);
 }
 
 static int emit_patch(struct ingest *in, const struct item *it, struct err *err) {
@@ -322,7 +322,7 @@ static int put_managed(struct coll *coll, const struct schema *next, uint64_t it
     struct view *v;
     struct extension x = {coll, next, item, 0};
     uint64_t floor_seq;
-    int r = view_live(coll, true, &v, err);
+    int r = view_live(coll, true, NULL, &v, err);
     if (r) return r;
     x.seq = v->seq;
     if (v->documents)

@@ -25,17 +25,10 @@ static void retire_head(struct log *log) {
     log->head = NULL;
 }
 
-void log_close(struct log *log) {
-    if (!log) return;
-    retire_head(log);
-    while (log->n_retired) {
-        struct log_file *file = log->retired[--log->n_retired];
-        file->ops->file_close(file);
-    }
-    pthread_mutex_destroy(&log->lock);
-    pthread_cond_destroy(&log->synced);
-    free(log->retired);
-    free(log);
+void log_idle(struct log *log) {
+    pthread_mutex_lock(&log->lock);
+    if (log->synced_seq >= log->appended_seq && !log->unhealthy) retire_head(log);
+    pthread_mutex_unlock(&log->lock);
 }
 
 uint64_t log_fsyncs(const struct log *log) { return __atomic_load_n(&log->fsyncs, __ATOMIC_RELAXED); }
@@ -49,7 +42,7 @@ static void encode_batch(const struct log *log, struct log_record *records, size
     put_u64(p + 24, MIN(log->synced_seq, log->last_seq));
     put_u32(p + 32, log->last_crc);
     put_u32(p + 36, (uint32_t)n);
-    put_u32(p + 40, records[0].schema_version);
+    put_u32(p + 40, n ? records[0].schema_version : 0);
     put_u32(p + 44, 0);
     for (size_t i = 0; i < n; i++) {
         struct log_record *r = &records[i];
@@ -124,6 +117,9 @@ static int scan_head(struct log *log, bool *ret_torn, struct err *err) {
     log->last_seq = scan.expect_seq - 1;
     log->last_crc = scan.prev_crc;
     *ret_torn = log->head_end < size;
+    if (!r && log->last_seq < log->synced_seq)
+        r = err_set(err, ERR_CORRUPT, "log segment \"%s\" lost records up to %llu that were synced", log->head_name.name,
+                    (unsigned long long)log->synced_seq);
     return r;
 }
 
@@ -406,4 +402,32 @@ int log_trim(struct log *log, uint64_t seq, uint64_t roll_bytes, struct err *err
     free(segs);
     log->store->ops->unlock(log->store, token);
     return r;
+}
+
+/* At a clean end: an empty batch that says how far the log is durable, so that damage to the last real batch is not
+ * taken for a torn tail. Best effort. */
+static void vouch(struct log *log) {
+    void *token;
+    bool torn;
+    if (!log->appended_seq || log->unhealthy || log->store->ops->lock(log->store, log->cid, &token, NULL)) return;
+    pthread_mutex_lock(&log->lock);
+    if (!log_refresh_head(log, &torn, NULL) && log->head && !torn && log->synced_seq == log->last_seq &&
+        log->appended_seq == log->last_seq)
+        write_batch(log, NULL, 0, NULL);
+    pthread_mutex_unlock(&log->lock);
+    log->store->ops->unlock(log->store, token);
+}
+
+void log_close(struct log *log) {
+    if (!log) return;
+    vouch(log);
+    retire_head(log);
+    while (log->n_retired) {
+        struct log_file *file = log->retired[--log->n_retired];
+        file->ops->file_close(file);
+    }
+    pthread_mutex_destroy(&log->lock);
+    pthread_cond_destroy(&log->synced);
+    free(log->retired);
+    free(log);
 }

@@ -56,7 +56,15 @@ typedef int log_visit_fn(void *ctx, const struct log_record *, struct err *);
 int log_read(struct log *, struct log_cursor *, log_visit_fn *, void *ctx, struct err *);
 /* The last whole record's number now (0 and *ret_any false when there is no segment). A refresh, not a guess. */
 int log_end(struct log *, uint64_t *ret_last, bool *ret_any, struct err *);
-/* Bytes of the frames behind the cursor, roughly (file sizes): cheap, for build decisions. */
+/* Number and time of the newest record; 0 and 0 when the log has none. */
+int log_last(struct log *, uint64_t *ret_seq, int64_t *ret_time_ms, struct err *);
+/* Closes the file handle of a log nobody writes to (a dropped or idle collection); it is opened again when needed. */
+void log_idle(struct log *);
+/* Number and time of the newest record; 0 and 0 when the log has none. */
+int log_last(struct log *, uint64_t *ret_seq, int64_t *ret_time_ms, struct err *);
+/* Closes the file handle of a log nobody writes to (a dropped collection); it is opened again when needed. */
+void log_idle(struct log *);
+/* Bytes of the records behind the cursor, roughly (file sizes): cheap, for build decisions. */
 int log_pending_bytes(struct log *, const struct log_cursor *, uint64_t *ret, struct err *);
 /* Removes segments wholly at or below seq; never the newest. roll: first starts a new segment when the newest holds
  * more than roll_bytes and nothing above seq. */

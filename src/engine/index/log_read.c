@@ -1,7 +1,7 @@
 /* Reading the log; see log.h for the grammar. */
 #include "index/log_internal.h"
 
-enum { READ_CHUNK = 1 << 20, BATCH_MAX = 256 << 20 };
+enum { READ_CHUNK = 1 << 20, BATCH_MAX = 256 << 20, DAMAGE_WINDOW = 32 << 20 };
 
 int log_check_header(struct log_file *file, const struct log_segment_name *name, bool *ret_empty, uint32_t *ret_prev_crc,
                      struct err *err) {
@@ -55,22 +55,36 @@ static size_t batch_wants(const uint8_t *p, size_t len) {
     return len < 4 ? 0 : 8 + (size_t)MIN(get_u32(p), (uint32_t)BATCH_MAX);
 }
 
-/* The batch at `off` is bad: is there a later one that vouches for it? A second look at the file, because the first may
- * have raced with the writer. */
+/* Could a batch with a number above `above` begin at p? Cheap: before its crc is computed. */
+static bool plausible(const uint8_t *p, size_t len, uint64_t above) {
+    uint32_t n = get_u32(p);
+    uint64_t first = get_u64(p + 8), durable = get_u64(p + 24);
+    return n >= LOG_BATCH_HEADER - 8 && n <= len - 8 && !get_u32(p + 44) && first > above && first < above + (1ull << 40) &&
+           durable >= above && durable < first;
+}
+
+/* What stands at scan->off is not a whole batch. A torn tail is fine (nothing behind it was ever acknowledged), damage is
+ * not: any later batch that is whole and says that this one was durable gives it away. A second look at the file,
+ * because the first may have raced with the writer. */
 static int check_damage(struct log_file *file, const struct log_scan *scan, struct err *err) {
     struct buf b = BUF_INIT;
     struct log_batch batch;
-    int r = file->ops->read(file, scan->off, LOG_BATCH_HEADER, &b, err);
-    size_t wants = r ? 0 : batch_wants(b.data, b.len);
-    buf_clear(&b);
-    if (!r && wants) r = file->ops->read(file, scan->off, wants + BATCH_MAX / 16, &b, err);
-    if (!r && wants && b.len > wants && !decode_batch(b.data, b.len, &batch) &&
-        decode_batch(b.data + wants, b.len - wants, &batch) && batch.durable_through >= scan->expect_seq &&
-        batch.first_seq > scan->expect_seq)
-        r = err_set(err, ERR_CORRUPT, "log segment \"%s\" is damaged at offset %llu (record %llu)", scan->name,
-                    (unsigned long long)scan->off, (unsigned long long)scan->expect_seq);
+    uint64_t off = scan->off;
+    bool damaged = false;
+    int r = 0;
+    for (bool eof = false; !eof && !r && !damaged;) {
+        buf_clear(&b);
+        r = file->ops->read(file, off, DAMAGE_WINDOW, &b, err);
+        eof = b.len < DAMAGE_WINDOW;
+        if (!r && off == scan->off && decode_batch(b.data, b.len, &batch)) break; /* it was being written */
+        for (size_t i = 1; !r && !damaged && i + LOG_BATCH_HEADER <= b.len; i++)
+            damaged = plausible(b.data + i, b.len - i, scan->expect_seq) && decode_batch(b.data + i, b.len - i, &batch);
+        off += DAMAGE_WINDOW / 2; /* overlapping windows: a batch up to half a window long is whole in one of them */
+    }
     buf_release(&b);
-    return r;
+    if (r || !damaged) return r;
+    return err_set(err, ERR_CORRUPT, "log segment \"%s\" is damaged at offset %llu (record %llu)", scan->name,
+                   (unsigned long long)scan->off, (unsigned long long)scan->expect_seq);
 }
 
 /* Visits the whole batches in b from pos on; 1 = stopped for good. */
@@ -237,6 +251,16 @@ int log_end(struct log *log, uint64_t *ret_last, bool *ret_any, struct err *err)
     int r = log_refresh_head(log, &torn, err);
     *ret_last = log->head ? log->last_seq : 0;
     *ret_any = log->head != NULL;
+    pthread_mutex_unlock(&log->lock);
+    return r;
+}
+
+int log_last(struct log *log, uint64_t *ret_seq, int64_t *ret_time_ms, struct err *err) {
+    bool torn;
+    pthread_mutex_lock(&log->lock);
+    int r = log_refresh_head(log, &torn, err);
+    *ret_seq = log->head ? log->last_seq : 0;
+    *ret_time_ms = log->head ? log->last_time_ms : 0;
     pthread_mutex_unlock(&log->lock);
     return r;
 }
