@@ -88,7 +88,10 @@ struct collection_status {
     uint32_t n_indexing;     /* added indexes that are being back-filled: the first ones */
     struct indexing_status indexing[INDEXING_SHOWN];
 };
+/* Counts the unbuilt log too, which may mean indexing it: after some seconds documents_seq tells how far it got. */
 int engine_status(struct engine *, const char *cid, struct collection_status *ret, struct err *);
+/* The same without waiting: documents as of the last view, unless little is unbuilt. */
+int engine_status_quick(struct engine *, const char *cid, struct collection_status *ret, struct err *);
 
 /* ---- writes ---- */
 /* A writer session: records are checked and appended to the log by add calls (not yet durable), and are durable when

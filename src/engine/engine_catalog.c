@@ -1,5 +1,6 @@
 /* The public API's part on collections: create, find, rename, drop, trash, status. */
 #include "engine_internal.h"
+#include "fn/deadline.h"
 #include "fn/builder.h"
 
 #include <stdio.h>
@@ -240,7 +241,7 @@ int engine_trash_purge(struct engine *e, const char *trash_name, struct err *err
 /* ---- status ---- */
 
 /* The unbuilt part of the log that a status may index on the way; with more, counts are those of the last view. */
-enum { STATUS_INDEX_BYTES = 2 << 20 };
+enum { STATUS_INDEX_BYTES = 256 << 10, STATUS_WAIT_MS = 10000 };
 
 static int status_of_log(struct coll *coll, const struct tree *t, struct collection_status *ret, struct err *err) {
     struct log_cursor cursor = {.next_seq = t->committed_seq + 1};
@@ -288,7 +289,8 @@ static int status_of_base(struct coll *coll, struct collection_status *ret, stru
 }
 
 /* Exact when that is cheap. Otherwise what is known; documents_seq says as of when. */
-static int status_documents(struct coll *coll, const struct tree *t, struct collection_status *ret, struct err *err) {
+static int status_documents(struct coll *coll, const struct tree *t, const volatile int *stop,
+                            struct collection_status *ret, struct err *err) {
     uint64_t documents, seq;
     struct view *v;
     if (!ret->unbuilt_records) {
@@ -297,8 +299,9 @@ static int status_documents(struct coll *coll, const struct tree *t, struct coll
         return status_of_base(coll, ret, err);
     }
     view_last_known(coll, &documents, &seq);
-    if (ret->unbuilt_bytes <= STATUS_INDEX_BYTES || seq >= ret->seq_written) {
-        int r = view_live(coll, true, NULL, &v, err);
+    if (stop || ret->unbuilt_bytes <= STATUS_INDEX_BYTES || seq >= ret->seq_written) {
+        int r = view_live(coll, true, stop, &v, err);
+        if (r == -ERR_TIMEOUT) goto known;
         if (r) return r;
         ret->documents = v->documents;
         ret->documents_seq = ret->seq_written = v->seq;
@@ -306,6 +309,9 @@ static int status_documents(struct coll *coll, const struct tree *t, struct coll
         view_unref(v);
         return 0;
     }
+known:
+    err_clear(err);
+    view_last_known(coll, &documents, &seq);
     bool newer = seq > t->committed_seq;
     ret->documents = newer ? documents : t->n_docs - t->n_deleted;
     ret->documents_seq = newer ? seq : t->committed_seq;
@@ -328,7 +334,8 @@ static void status_of_root(const struct tree *t, struct collection_status *ret) 
     ret->root_time_ms = t->commit_ms;
 }
 
-int engine_status(struct engine *e, const char *cid, struct collection_status *ret, struct err *err) {
+static int status_within(struct engine *e, const char *cid, const volatile int *stop, struct collection_status *ret,
+                         struct err *err) {
     struct coll *coll;
     struct tree *t;
     *ret = (struct collection_status){0};
@@ -338,8 +345,20 @@ int engine_status(struct engine *e, const char *cid, struct collection_status *r
     ret->n_shards = __atomic_load_n(&coll->n_shards, __ATOMIC_RELAXED);
     status_of_root(t, ret);
     r = status_of_log(coll, t, ret, err);
-    if (!r) r = status_documents(coll, t, ret, err);
+    if (!r) r = status_documents(coll, t, stop, ret, err);
     tree_unref(t);
     coll_last_error(coll, ret->last_error, sizeof ret->last_error, &ret->last_error_ms);
     return r;
+}
+
+int engine_status(struct engine *e, const char *cid, struct collection_status *ret, struct err *err) {
+    struct deadline d;
+    deadline_start(&d, NULL, STATUS_WAIT_MS);
+    int r = status_within(e, cid, &d.stop, ret, err);
+    deadline_end(&d);
+    return r;
+}
+
+int engine_status_quick(struct engine *e, const char *cid, struct collection_status *ret, struct err *err) {
+    return status_within(e, cid, NULL, ret, err);
 }

@@ -98,7 +98,7 @@ static void status_line(struct call *c, const struct collection_info *info, bool
     struct collection_status s;
     struct err err = ERR_INIT;
     buf_printf(b, "    {\"name\": \"%s\", ", info->name);
-    if (engine_status(c->fs->engine, info->cid, &s, &err)) {
+    if (engine_status_quick(c->fs->engine, info->cid, &s, &err)) {
         *ret_ok = false;
         buf_adds(b, "\"error\": ");
         buf_add_json_string(b, err.text, strlen(err.text));
