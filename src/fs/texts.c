@@ -141,9 +141,10 @@ int text_collection_status(struct call *c, struct place *p, struct buf *b, int64
     buf_adds(b, "{\n");
     json_member(b, "name", p->name);
     json_member(b, "id", p->cid);
-    buf_printf(b, "  \"documents\": %llu,\n  \"bytes\": %llu,\n  \"segments\": %llu,\n  \"shards\": %u,\n",
-               (unsigned long long)s.documents, (unsigned long long)s.bytes, (unsigned long long)s.segments,
-               s.n_shards);
+    buf_printf(b, "  \"documents\": %llu,\n  \"documents_seq\": %llu,\n", (unsigned long long)s.documents,
+               (unsigned long long)s.documents_seq);
+    buf_printf(b, "  \"bytes\": %llu,\n  \"segments\": %llu,\n  \"shards\": %u,\n",
+               (unsigned long long)s.bytes, (unsigned long long)s.segments, s.n_shards);
     buf_printf(b, "  \"seq_written\": %llu,\n  \"seq_committed\": %llu,\n  \"unbuilt_records\": %llu,\n",
                (unsigned long long)s.seq_written, (unsigned long long)s.seq_committed,
                (unsigned long long)s.unbuilt_records);

@@ -69,6 +69,8 @@ static enum err_code code_of_errno(int e) {
     case ENOSPC: return ERR_NO_SPACE;
     case EDQUOT: return ERR_QUOTA;
     case ENOMEM: return ERR_NO_MEMORY;
+    case EMFILE: /* too many open files: some will be closed */
+    case ENFILE: return ERR_BUSY;
     case EINTR: return ERR_CANCELED;
     case ETIMEDOUT: return ERR_TIMEOUT;
     default: return ERR_IO;

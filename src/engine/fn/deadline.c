@@ -32,7 +32,7 @@ static void *watch(void *arg) {
 
 void deadline_start(struct deadline *d, const volatile int *cancel, uint32_t timeout_ms) {
     d->cancel = cancel;
-    d->stop = cancel && *cancel ? 1 : 0;
+    d->stop = cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED) ? 1 : 0;
     d->at_us = clock_mono_us(&clock_system) + (int64_t)timeout_ms * 1000;
     d->prev = NULL;
     pthread_mutex_lock(&lock);

@@ -103,7 +103,7 @@ void query_request_release(struct query_request *);
 int query_request_parse_spec(const char *spec, size_t len, struct query_request *ret, struct err *);
 /* The API's body: {"query": {...} or "string", "size", "from", "sort": [{"f":"asc"}], "fields": {"include": [..],
  * "exclude": [..]} or [..], "consistentRead", "includeVectors", "format", "timeout"}; a text that is not JSON at all is
- * a plain query string. */
+ * a SPEC with or without white space around it. */
 int query_request_parse_json(const char *text, size_t len, struct query_request *ret, struct err *);
 
 /* Steps 1 and 2. vector/dim: the resolved vector of near_id (NULL otherwise). Errors: ERR_INVALID with column and what
