@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -98,6 +99,13 @@ static void split_mount_options(struct serve *s) {
     free(copy);
 }
 
+/* Large blocks go back to the system when they are freed, and few arenas keep small ones. */
+static void tune_memory(void) {
+    mallopt(M_ARENA_MAX, 4);
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, 8 << 20);
+}
+
 static int serve(struct serve *s, struct err *err) {
     struct engine *engine = NULL;
     struct engine_options options;
@@ -109,6 +117,7 @@ static int serve(struct serve *s, struct err *err) {
     sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
     options_engine(s->options, true, &options);
+    tune_memory();
     int r = engine_open(&options, &engine, err);
     if (r) return r;
     split_mount_options(s);

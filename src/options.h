@@ -26,20 +26,20 @@ struct options {
     bool create;       /* load */
     char *schema_file; /* load --create */
     bool quiet;
-    bool json;            /* status */
-    bool counters;        /* status, clone: engine counters as JSON on stdout */
-    bool merge;           /* build */
-    bool full;            /* build --merge: everything into one segment */
-    int64_t shards;       /* build; -1 = leave */
-    int64_t clean_ms;     /* build; -1 = do not clean, else the retention in ms */
-    int64_t grace_ms;     /* build --clean */
-    char *snapshot;       /* build: a named snapshot of what is acknowledged now */
-    int64_t build_bytes;  /* engine_options; -1 = default */
-    int64_t build_age_ms; /* engine_options; 0 = default */
-    int64_t retention_ms; /* engine_options; -1 = the project's */
-    int64_t threads;      /* engine_options; 0 = number of cores */
+    bool json;                                /* status */
+    bool counters;                            /* status, clone: engine counters as JSON on stdout */
+    bool merge;                               /* build */
+    bool full;                                /* build --merge: everything into one segment */
+    int64_t shards;                           /* build; -1 = leave */
+    int64_t clean_ms;                         /* build; -1 = do not clean, else the retention in ms */
+    int64_t grace_ms;                         /* build --clean */
+    char *snapshot;                           /* build: a named snapshot of what is acknowledged now */
+    int64_t build_bytes;                      /* engine_options; -1 = default */
+    int64_t build_age_ms;                     /* engine_options; 0 = default */
+    int64_t retention_ms;                     /* engine_options; -1 = the project's */
+    int64_t threads;                          /* engine_options; 0 = number of cores */
     char *embedding_url, *embedding_key_file; /* engine_options */
-    int64_t repeat;       /* query: times, with timings on stderr */
+    int64_t repeat;                           /* query: times, with timings on stderr */
 };
 
 struct command {

@@ -1,4 +1,5 @@
-/* Composes the engine: picks and stacks the backends, and passes the public API on to the functions of the system. */
+/* Composes the engine: picks and stacks the backends, and passes the public API on to the functions of the
+ * system. */
 #include "engine_internal.h"
 #include "fn/deadline.h"
 
@@ -7,7 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-void engine_options_init(struct engine_options *o) { *o = (struct engine_options){.retention_ms = -1}; }
+void engine_options_init(struct engine_options *o) {
+    *o = (struct engine_options){.retention_ms = -1};
+}
 
 static int make_dirs(const char *path, struct err *err) {
     char *copy = xstrdup(path);
@@ -23,7 +26,8 @@ static int make_dirs(const char *path, struct err *err) {
     return r;
 }
 
-/* Refuses a store that does not honour conditional puts or forgets versions: commits would not be safe on it. */
+/* Refuses a store that does not honour conditional puts or forgets versions: commits would not be safe on it.
+ */
 static int probe_store(struct core *core, struct err *err) {
     char key[64], uuid[33];
     struct object_info first, second, got;
@@ -37,7 +41,8 @@ static int probe_store(struct core *core, struct err *err) {
         r = err_set(err, ERR_UNSUPPORTED, "the object store does not honour conditional puts");
     if (!r) r = object_put(core->objects, key, "2", 1, PUT_IF_MATCH, first.etag, &second, err);
     if (!r) r = object_get(core->objects, key, first.version, 0, SIZE_MAX, &b, &got, err);
-    if (!r && (b.len != 1 || b.data[0] != '1')) r = err_set(err, ERR_UNSUPPORTED, "the object store does not keep versions");
+    if (!r && (b.len != 1 || b.data[0] != '1'))
+        r = err_set(err, ERR_UNSUPPORTED, "the object store does not keep versions");
     object_delete_version(core->objects, key, first.version, NULL);
     if (!r) object_delete_version(core->objects, key, second.version, NULL);
     buf_release(&b);
@@ -53,8 +58,8 @@ static void set_fault(struct engine *e, const char *spec) {
         object_store_fault_set(e->fault, op, after, (enum fault_kind)kind);
 }
 
-/*   objects:  count -> [fault ->] directory      log: directory      metadata: SQLite      invoker: thread pool
- *   embedder: OpenAI-compatible HTTP, nothing until it is used */
+/*   objects:  count -> [fault ->] directory      log: directory      metadata: SQLite      invoker: thread
+ * pool embedder: OpenAI-compatible HTTP, nothing until it is used */
 static int open_backends(struct engine *e, const struct engine_options *o, struct err *err) {
     struct core *core = &e->core;
     struct embedder_openai_config embedding = {o->embedding_url, o->embedding_key_file};
@@ -123,7 +128,9 @@ void engine_close(struct engine *e) {
     free(e);
 }
 
-const char *engine_data_dir(const struct engine *e) { return e->data_dir; }
+const char *engine_data_dir(const struct engine *e) {
+    return e->data_dir;
+}
 
 int engine_coll(struct engine *e, const char *cid, struct coll **ret, struct err *err) {
     struct catalog_record rec;
@@ -135,25 +142,30 @@ int engine_coll(struct engine *e, const char *cid, struct coll **ret, struct err
 
 /* ---- writes ---- */
 
-int engine_ingest_open(struct engine *e, const char *cid, enum ingest_op op, struct ingest **ret, struct err *err) {
+int engine_ingest_open(struct engine *e, const char *cid, enum ingest_op op, struct ingest **ret,
+                       struct err *err) {
     struct coll *coll;
     int r = gateway_admit(&e->gateway, clock_mono_us(&clock_system), err);
     if (!r) r = engine_coll(e, cid, &coll, err);
     return r ? r : writer_open(coll, op, ret, err);
 }
 
-int ingest_add(struct ingest *in, const struct ingest_record *recs, size_t n, ingest_verdict_fn *fn, void *ctx,
-               uint64_t *ret_accepted, struct err *err) {
+int ingest_add(struct ingest *in, const struct ingest_record *recs, size_t n, ingest_verdict_fn *fn,
+               void *ctx, uint64_t *ret_accepted, struct err *err) {
     return writer_add(in, recs, n, fn, ctx, ret_accepted, err);
 }
 
-int ingest_commit(struct ingest *in, struct err *err) { return writer_commit(in, err); }
+int ingest_commit(struct ingest *in, struct err *err) {
+    return writer_commit(in, err);
+}
 
 void ingest_range(const struct ingest *in, uint64_t *ret_first, uint64_t *ret_last) {
     writer_range(in, ret_first, ret_last);
 }
 
-void ingest_close(struct ingest *in) { writer_close(in); }
+void ingest_close(struct ingest *in) {
+    writer_close(in);
+}
 
 int engine_mark(struct engine *e, const char *cid, uint64_t *ret_seq, struct err *err) {
     struct coll *coll;
@@ -197,7 +209,8 @@ int engine_view_live_until(struct engine *e, const char *cid, bool strong, const
     return r;
 }
 
-int engine_activity(struct engine *e, const char *cid, uint64_t *ret_seq, int64_t *ret_time_ms, struct err *err) {
+int engine_activity(struct engine *e, const char *cid, uint64_t *ret_seq, int64_t *ret_time_ms,
+                    struct err *err) {
     struct coll *coll;
     struct tree *t;
     int r = engine_coll(e, cid, &coll, err);
@@ -215,7 +228,8 @@ int engine_activity(struct engine *e, const char *cid, uint64_t *ret_seq, int64_
     return 0;
 }
 
-int engine_view_version(struct engine *e, const char *cid, const char *version, struct view **ret, struct err *err) {
+int engine_view_version(struct engine *e, const char *cid, const char *version, struct view **ret,
+                        struct err *err) {
     struct coll *coll;
     char key[128];
     const char *v;
@@ -225,23 +239,37 @@ int engine_view_version(struct engine *e, const char *cid, const char *version, 
     return view_at(coll, key, v, ret, err);
 }
 
-uint64_t view_seq(const struct view *v) { return v->seq; }
-int64_t view_time_ms(const struct view *v) { return v->time_ms; }
-int64_t view_commit_ms(const struct view *v) { return v->base->tree->commit_ms; }
-uint64_t view_documents(const struct view *v) { return v->documents; }
-const char *view_version(const struct view *v) { return v->base->tree->version; }
-struct schema *view_schema(const struct view *v) { return v->schema; }
+uint64_t view_seq(const struct view *v) {
+    return v->seq;
+}
+int64_t view_time_ms(const struct view *v) {
+    return v->time_ms;
+}
+int64_t view_commit_ms(const struct view *v) {
+    return v->base->tree->commit_ms;
+}
+uint64_t view_documents(const struct view *v) {
+    return v->documents;
+}
+const char *view_version(const struct view *v) {
+    return v->base->tree->version;
+}
+struct schema *view_schema(const struct view *v) {
+    return v->schema;
+}
 
 bool engine_view_is_current(struct engine *e, const struct view *v) {
     struct catalog_record rec;
     return !catalog_get_active(&e->core, v->coll->cid, &rec, NULL) && view_current(v);
 }
 
-int view_doc(const struct view *v, const char *id, size_t id_len, struct buf *out, struct doc_info *ret, struct err *err) {
+int view_doc(const struct view *v, const char *id, size_t id_len, struct buf *out, struct doc_info *ret,
+             struct err *err) {
     uint32_t part, docno, size = 0;
     int r = view_find(v, id, id_len, &part, &docno, err);
     if (r) return r;
-    if (part == v->n_parts) return err_set(err, ERR_NOT_FOUND, "no document with id \"%.*s\"", (int)MIN(id_len, (size_t)200), id);
+    if (part == v->n_parts)
+        return err_set(err, ERR_NOT_FOUND, "no document with id \"%.*s\"", (int)MIN(id_len, (size_t)200), id);
     const struct segment *s = v->parts[part].segment;
     if (ret) {
         r = segment_seq(s, docno, &ret->seq, &ret->time_ms, err);
@@ -267,7 +295,8 @@ static int scan_settle(struct scan_part *s, struct err *err) {
     return s->docno < n ? segment_id(s->part->segment, s->docno, &s->id, err) : 0;
 }
 
-static int scan_start(const struct view *v, struct scan_part *parts, const char *after, size_t after_len, struct err *err) {
+static int scan_start(const struct view *v, struct scan_part *parts, const char *after, size_t after_len,
+                      struct err *err) {
     for (uint32_t i = 0; i < v->n_parts; i++) {
         struct scan_part *s = &parts[i];
         s->part = &v->parts[i];
@@ -291,7 +320,8 @@ int view_scan(const struct view *v, const char *after, size_t after_len,
         for (uint32_t i = 0; i < v->n_parts; i++) {
             struct scan_part *s = &parts[i];
             if (s->docno >= segment_n_docs(s->part->segment)) continue;
-            if (!best || id_compare((char *)s->id.data, s->id.len, (char *)best->id.data, best->id.len) < 0) best = s;
+            if (!best || id_compare((char *)s->id.data, s->id.len, (char *)best->id.data, best->id.len) < 0)
+                best = s;
         }
         if (!best) break;
         r = visit(ctx, (const char *)best->id.data, best->id.len);
@@ -304,15 +334,17 @@ int view_scan(const struct view *v, const char *after, size_t after_len,
     return r < 0 ? r : 0;
 }
 
-int engine_query(struct engine *e, const struct view *v, const char *collection, const struct query_request *req,
-                 const volatile int *cancel, struct answer **ret, struct err *err) {
+int engine_query(struct engine *e, const struct view *v, const char *collection,
+                 const struct query_request *req, const volatile int *cancel, struct answer **ret,
+                 struct err *err) {
     int r = gateway_admit(&e->gateway, clock_mono_us(&clock_system), err);
     return r ? r : router_query(&e->core, v, collection, req, cancel, ret, err);
 }
 
 /* ---- history ---- */
 
-int engine_snapshots(struct engine *e, const char *cid, bool thin, snapshot_visit *visit, void *ctx, struct err *err) {
+int engine_snapshots(struct engine *e, const char *cid, bool thin, snapshot_visit *visit, void *ctx,
+                     struct err *err) {
     struct coll *coll;
     int r = engine_coll(e, cid, &coll, err);
     return r ? r : history_list(coll, thin, visit, ctx, err);
@@ -373,8 +405,9 @@ static int each_visit(void *p, const struct collection_info *info) {
 }
 
 /* One collection, or every one when cid is NULL. */
-static int for_each(struct engine *e, const char *cid, int (*run)(struct engine *, const char *, void *, struct err *),
-                    void *arg, struct err *err) {
+static int for_each(struct engine *e, const char *cid,
+                    int (*run)(struct engine *, const char *, void *, struct err *), void *arg,
+                    struct err *err) {
     struct each x = {e, run, arg, err};
     return cid ? run(e, cid, arg, err) : engine_list(e, each_visit, &x, err);
 }
@@ -424,7 +457,8 @@ static int merge_one(struct engine *e, const char *cid, void *arg, struct err *e
     struct coll *coll;
     bool did = true, *force = arg;
     int r = engine_coll(e, cid, &coll, err);
-    for (int i = 0; !r && did && i < MERGE_ROUNDS; i++) r = merger_run(coll, *force ? MERGE_ALL : MERGE_POLICY, NULL, &did, err);
+    for (int i = 0; !r && did && i < MERGE_ROUNDS; i++)
+        r = merger_run(coll, *force ? MERGE_ALL : MERGE_POLICY, NULL, &did, err);
     return r;
 }
 
@@ -454,12 +488,13 @@ int engine_set_shards(struct engine *e, const char *cid, uint32_t n_shards, stru
     return r || n_shards ? r : shards_adjust(&e->core, err);
 }
 
-int engine_clean(struct engine *e, int64_t retention_ms, int64_t grace_ms, struct clean_result *ret, struct err *err) {
+int engine_clean(struct engine *e, int64_t retention_ms, int64_t grace_ms, struct clean_result *ret,
+                 struct err *err) {
     return clean_run(&e->core, retention_ms, grace_ms, ret, err);
 }
 
-int engine_check(struct engine *e, void (*report)(void *ctx, const char *text), void *ctx, uint64_t *ret_objects,
-                 uint64_t *ret_problems, struct err *err) {
+int engine_check(struct engine *e, void (*report)(void *ctx, const char *text), void *ctx,
+                 uint64_t *ret_objects, uint64_t *ret_problems, struct err *err) {
     return check_run(&e->core, report, ctx, ret_objects, ret_problems, err);
 }
 
@@ -467,9 +502,19 @@ void engine_counters(struct engine *e, struct engine_counters *ret) {
     struct object_counts c;
     struct core *core = &e->core;
     object_store_counts(e->counter, &c);
-    *ret = (struct engine_counters){c.puts, c.gets, c.heads, c.lists, c.deletes, c.maps, c.bytes_put, c.bytes_got,
-                                    counter_get(&core->n_queries), counter_get(&core->n_records),
-                                    counter_get(&core->n_builds), counter_get(&core->n_merges), 0,
+    *ret = (struct engine_counters){c.puts,
+                                    c.gets,
+                                    c.heads,
+                                    c.lists,
+                                    c.deletes,
+                                    c.maps,
+                                    c.bytes_put,
+                                    c.bytes_got,
+                                    counter_get(&core->n_queries),
+                                    counter_get(&core->n_records),
+                                    counter_get(&core->n_builds),
+                                    counter_get(&core->n_merges),
+                                    0,
                                     counter_get(&core->n_segments_searched)};
     pthread_mutex_lock(&core->lock);
     for (size_t i = 0; i < core->n_colls; i++) ret->fsyncs += log_fsyncs(core->colls[i]->log);

@@ -8,8 +8,11 @@
 enum { UPDATE_ATTEMPTS = 10 };
 
 void collection_info_of(const struct catalog_record *rec, struct collection_info *ret) {
-    *ret = (struct collection_info){.created_ms = rec->created_ms, .updated_ms = rec->updated_ms,
-                                    .dropped_ms = rec->dropped_ms, .generation = rec->generation, .n_shards = rec->n_shards};
+    *ret = (struct collection_info){.created_ms = rec->created_ms,
+                                    .updated_ms = rec->updated_ms,
+                                    .dropped_ms = rec->dropped_ms,
+                                    .generation = rec->generation,
+                                    .n_shards = rec->n_shards};
     memcpy(ret->cid, rec->cid, sizeof ret->cid);
     memcpy(ret->name, rec->name, sizeof ret->name);
     memcpy(ret->source_cid, rec->source_cid, sizeof ret->source_cid);
@@ -18,7 +21,7 @@ void collection_info_of(const struct catalog_record *rec, struct collection_info
 
 struct info_list {
     struct collection_info *infos;
-    struct catalog_record *recs;   /* of the same index */
+    struct catalog_record *recs; /* of the same index */
     size_t n, cap, cap_recs;
     enum coll_status status;
 };
@@ -68,8 +71,10 @@ int engine_create(struct engine *e, const char *name, const char *schema_json, s
     struct schema *schema = NULL;
     struct catalog_record rec = {.status = COLL_ACTIVE, .generation = 1, .n_shards = 1};
     int r = gateway_check_name(name, err);
-    if (!r && schema_json && schema_json[0]) r = schema_parse(schema_json, strlen(schema_json), &schema, err);
-    else if (!r) schema = schema_new_empty();
+    if (!r && schema_json && schema_json[0])
+        r = schema_parse(schema_json, strlen(schema_json), &schema, err);
+    else if (!r)
+        schema = schema_new_empty();
     if (r) return r;
     rng_uuid(e->core.rng, rec.cid);
     snprintf(rec.name, sizeof rec.name, "%s", name);
@@ -96,7 +101,9 @@ static int change(struct engine *e, const char *cid, void (*edit)(struct catalog
     return r;
 }
 
-static void edit_name(struct catalog_record *rec, void *arg) { snprintf(rec->name, sizeof rec->name, "%s", (char *)arg); }
+static void edit_name(struct catalog_record *rec, void *arg) {
+    snprintf(rec->name, sizeof rec->name, "%s", (char *)arg);
+}
 
 int engine_rename(struct engine *e, const char *cid, const char *new_name, struct err *err) {
     char name[NAME_SIZE];
@@ -134,7 +141,8 @@ static int newest_first(const void *pa, const void *pb) {
     return strcmp(a->cid, b->cid);
 }
 
-/* Names in the trash: the newest of a name has it plainly, older ones as NAME~TIME; the state before rm -r has
+/* Names in the trash: the newest of a name has it plainly, older ones as NAME~TIME; the state before rm -r
+ * has
  * "~before-rm" behind. */
 static void name_in_trash(const struct info_list *l, size_t i, bool before, struct collection_info *ret) {
     bool older = false;
@@ -142,11 +150,12 @@ static void name_in_trash(const struct info_list *l, size_t i, bool before, stru
     for (size_t k = 0; k < i; k++) older |= !strcmp(l->recs[k].name, l->recs[i].name);
     collection_info_of(&l->recs[i], ret);
     time_to_name(l->recs[i].dropped_ms, when);
-    snprintf(ret->trash_name, sizeof ret->trash_name, "%s%s%s%s", ret->name, older ? "~" : "", older ? when : "",
-             before ? "~before-rm" : "");
+    snprintf(ret->trash_name, sizeof ret->trash_name, "%s%s%s%s", ret->name, older ? "~" : "",
+             older ? when : "", before ? "~before-rm" : "");
 }
 
-typedef int trash_visit(void *ctx, const struct collection_info *, const struct catalog_record *, bool before);
+typedef int trash_visit(void *ctx, const struct collection_info *, const struct catalog_record *,
+                        bool before);
 
 static int trash_walk(struct engine *e, trash_visit *visit, void *ctx, struct err *err) {
     struct info_list l = {.status = COLL_TRASH};
@@ -170,7 +179,8 @@ struct list_args {
     void *ctx;
 };
 
-static int trash_show(void *p, const struct collection_info *info, const struct catalog_record *rec, bool before) {
+static int trash_show(void *p, const struct collection_info *info, const struct catalog_record *rec,
+                      bool before) {
     struct list_args *a = p;
     return a->visit(a->ctx, info);
 }
@@ -186,7 +196,8 @@ struct find_args {
     bool before;
 };
 
-static int trash_match(void *p, const struct collection_info *info, const struct catalog_record *rec, bool before) {
+static int trash_match(void *p, const struct collection_info *info, const struct catalog_record *rec,
+                       bool before) {
     struct find_args *f = p;
     if (strcmp(info->trash_name, f->name)) return 0;
     f->rec = *rec;
@@ -211,8 +222,8 @@ static int restore_before(struct engine *e, const struct catalog_record *rec, st
     return r ? r : history_restore(coll, info.version, err);
 }
 
-int engine_trash_restore(struct engine *e, const char *trash_name, const char *new_name, struct collection_info *ret,
-                         struct err *err) {
+int engine_trash_restore(struct engine *e, const char *trash_name, const char *new_name,
+                         struct collection_info *ret, struct err *err) {
     struct find_args f = {.name = trash_name};
     int r = gateway_check_name(new_name, err);
     if (!r) r = trash_find(e, &f, err);
@@ -240,10 +251,12 @@ int engine_trash_purge(struct engine *e, const char *trash_name, struct err *err
 
 /* ---- status ---- */
 
-/* The unbuilt part of the log that a status may index on the way; with more, counts are those of the last view. */
-enum { STATUS_INDEX_BYTES = 256 << 10, STATUS_WAIT_MS = 10000 };
+/* The unbuilt part of the log that a status may index on the way; with more, counts are those of the last
+ * view. */
+enum { STATUS_INDEX_BYTES = 256 << 10, STATUS_WAIT_MS = 3000 };
 
-static int status_of_log(struct coll *coll, const struct tree *t, struct collection_status *ret, struct err *err) {
+static int status_of_log(struct coll *coll, const struct tree *t, struct collection_status *ret,
+                         struct err *err) {
     struct log_cursor cursor = {.next_seq = t->committed_seq + 1};
     int64_t since = __atomic_load_n(&coll->pending_since_ms, __ATOMIC_RELAXED);
     int r = log_last(coll->log, &ret->seq_written, &ret->data_time_ms, err);
@@ -334,8 +347,8 @@ static void status_of_root(const struct tree *t, struct collection_status *ret) 
     ret->root_time_ms = t->commit_ms;
 }
 
-static int status_within(struct engine *e, const char *cid, const volatile int *stop, struct collection_status *ret,
-                         struct err *err) {
+static int status_within(struct engine *e, const char *cid, const volatile int *stop,
+                         struct collection_status *ret, struct err *err) {
     struct coll *coll;
     struct tree *t;
     *ret = (struct collection_status){0};

@@ -22,7 +22,7 @@ struct handle *handle_ref(struct handle *h) {
 
 void handle_unref(struct fs *fs, struct handle *h) {
     if (__atomic_sub_fetch(&h->refs, 1, __ATOMIC_ACQ_REL)) return;
-    struct call c = {.fs = fs};
+    struct call c = {.fs = fs, .pid = h->opener};
     if (h->node && h->node->ops->close) h->node->ops->close(&c, h);
     if (h->fd >= 0) close(h->fd);
     dir_list_release(&h->list);

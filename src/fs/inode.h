@@ -34,6 +34,12 @@ struct node {
     void *data; /* of the kind, freed by ops->release */
 };
 
+/* Times only go forward. */
+static inline void node_newer(struct node *n, int64_t mtime_ms) {
+    if (mtime_ms > __atomic_load_n(&n->mtime_ms, __ATOMIC_RELAXED))
+        __atomic_store_n(&n->mtime_ms, mtime_ms, __ATOMIC_RELAXED);
+}
+
 struct inode_table {
     pthread_mutex_t lock;
     struct node **by_id, **by_key;

@@ -1,13 +1,15 @@
 /* The life of a mount: start, the keeper, the signals that end it, the end. */
 #include "mount.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { DRAIN_MS = 30000, KEEPER_STEP_US = 500000, WAKE_STEP_US = 20000 };
+enum { DRAIN_MS = 30000, WRITERS_MS = 10000, KEEPER_STEP_US = 500000, WAKE_STEP_US = 20000 };
 
 static void end_signals(sigset_t *set) {
     sigemptyset(set);
@@ -40,22 +42,39 @@ static void *keeper_main(void *arg) {
         usleep(KEEPER_STEP_US);
         query_retire(&m->fs);
         places_tidy(&m->fs);
+        work_sweep(&m->fs.work, clock_mono_us(&clock_system) / 1000 - PLACE_PATIENCE_MS);
+        if (__atomic_exchange_n(&m->fs.trim_wanted, 0, __ATOMIC_RELAXED)) malloc_trim(0);
     }
     return NULL;
 }
 
-/* Detaches the mount point: nothing new can be opened. */
-static void detach(const char *mountpoint) {
-    if (!umount2(mountpoint, MNT_DETACH)) return;
+/* Detaches the mount point: who has nothing open in it finds it no more. */
+static bool detach(const char *mountpoint) {
+    int status = -1;
+    if (!umount2(mountpoint, MNT_DETACH)) return true;
     pid_t pid = fork();
     if (pid == 0) {
         execlp("fusermount3", "fusermount3", "-u", "-z", "-q", "--", mountpoint, (char *)NULL);
         _exit(127);
     }
-    if (pid > 0) waitpid(pid, NULL, 0);
+    return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
 }
 
-/* SIGTERM, SIGINT, SIGHUP: answers what is in flight, detaches, and ends the loop. */
+static bool has_writer(struct mount *m) {
+    pthread_mutex_lock(&m->handles_lock);
+    struct handle *h = m->handles;
+    while (h && !handle_writes(h)) h = h->next_open;
+    pthread_mutex_unlock(&m->handles_lock);
+    return h != NULL;
+}
+
+/* What is being written comes to its end, if that does not take too long. Then the writer gets an error. */
+static void wait_for_writers(struct mount *m) {
+    int64_t until = clock_mono_us(&clock_system) + WRITERS_MS * 1000LL;
+    while (has_writer(m) && !has_ended(m) && clock_mono_us(&clock_system) < until) usleep(WAKE_STEP_US);
+}
+
+/* SIGTERM, SIGINT, SIGHUP: detaches, lets writers finish, answers what is in flight, and ends the loop. */
 static void *signal_main(void *arg) {
     struct mount *m = arg;
     sigset_t set;
@@ -64,8 +83,9 @@ static void *signal_main(void *arg) {
     while (sigwait(&set, &sig)) {
     }
     if (has_ended(m)) return NULL;
-    work_drain(&m->fs.work, DRAIN_MS);
-    detach(m->fs.options->mountpoint);
+    __atomic_store_n(&m->fs.ending, 1, __ATOMIC_RELAXED);
+    m->detached = detach(m->fs.options->mountpoint);
+    wait_for_writers(m);
     work_drain(&m->fs.work, DRAIN_MS);
     while (!has_ended(m)) {
         m->exit_loop(m);
@@ -75,10 +95,20 @@ static void *signal_main(void *arg) {
     return NULL;
 }
 
+/* Every open file may be a staging file, and every segment is one. */
+static void allow_many_files(void) {
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l)) return;
+    l.rlim_cur = l.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &l);
+}
+
 int mount_start(struct mount *m, struct engine *engine, const struct fs_options *options, struct err *err) {
     struct fs *fs = &m->fs;
     block_signals();
-    const unsigned threads[WORK_POOLS] = {[WORK_META] = 4, [WORK_QUERY] = 4, [WORK_WRITE] = 16};
+    allow_many_files();
+    const unsigned threads[WORK_POOLS] = {
+        [WORK_META] = 4, [WORK_DOCS] = 6, [WORK_QUERY] = 4, [WORK_WRITE] = 16};
     fs->engine = engine;
     fs->options = options;
     fs->uid = getuid();

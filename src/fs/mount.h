@@ -10,6 +10,7 @@ struct mount {
     void (*exit_loop)(struct mount *m); /* asks the FUSE loop to end; it looks when a signal wakes it */
     pthread_t main_thread, signal_thread, keeper_thread;
     bool has_signal, has_keeper;
+    bool detached; /* nothing of ours is at the mount point any more */
     pthread_mutex_t handles_lock;
     struct handle *handles; /* open ones, linked by next_open */
     bool ended;             /* the loop is over (guarded by handles_lock) */
@@ -39,7 +40,5 @@ void handle_track(struct mount *m, struct handle *h);
 void handle_untrack(struct mount *m, struct handle *h);
 /* A piece of the directory from offset on, "." and ".." first. */
 int handle_list(struct call *c, struct handle *h, uint64_t offset, dir_emit *emit, void *ctx);
-/* A line in errors.jsonl for a failed operation, unless it is part of normal life. */
-void call_note(struct call *c, const char *op, enum err_code code, struct node *on, const char *name);
 /* The newest query error of the collection, on the directory that runs queries; else nothing. */
 void query_error_of(struct node *n, struct buf *out);

@@ -74,7 +74,8 @@ struct node *dir_node(struct fs *fs, const struct node_ops *ops, struct node *pa
     n->mode = S_IFDIR | 0755;
     bool frozen = n->place && n->place->frozen;
     n->entry_s = n->attr_s = frozen && parent && parent->place == n->place ? FS_TIMEOUT_LONG_S : 0;
-    if (parent && n->place && parent->place == n->place) n->mtime_ms = parent->mtime_ms;
+    if (parent && n->place && parent->place == n->place)
+        n->mtime_ms = __atomic_load_n(&parent->mtime_ms, __ATOMIC_RELAXED);
     return inode_add(fs, n);
 }
 

@@ -33,6 +33,8 @@ struct fs {
     void (*drop_name)(struct fs *fs, uint64_t parent_id, const char *name);
     pthread_mutex_t retired_lock;
     struct retired *retired, **retired_tail; /* names of query results that are to be dropped, oldest first */
+    int ending;                              /* atomic: nothing new may be opened for writing */
+    int trim_wanted;                         /* atomic: much memory was freed */
 };
 static inline uint64_t fs_serial(struct fs *fs) {
     return __atomic_add_fetch(&fs->serial, 1, __ATOMIC_RELAXED);
@@ -50,6 +52,9 @@ struct call {
 };
 int call_fail(struct call *c, enum err_code code, const char *hint, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* A line in errors.jsonl for a failed operation, unless it is part of normal life. */
+void call_note(struct call *c, const char *op, enum err_code code, struct node *on, const char *name);
 
 /* A growing list of directory entries. */
 struct dir_list {
@@ -119,8 +124,9 @@ struct node_ops {
     int (*utimens)(struct call *c, struct node *n, int64_t mtime_ms);
     int (*readlink)(struct call *c, struct node *n, struct buf *out);
     void (*release)(struct node *n);
-    enum work_pool read_pool; /* where open and read run: WORK_META if not given */
-    bool accepts_any_attr;    /* chmod, chown, utimens succeed and do nothing */
+    /* Where lookups and listings of a directory, opens, and reads run: WORK_META if not given. */
+    enum work_pool list_pool, open_pool, read_pool;
+    bool accepts_any_attr; /* chmod, chown, utimens succeed and do nothing */
 };
 
 /* The node's stat as it stands. */
@@ -130,18 +136,23 @@ void node_path(struct node *n, const char *name, struct buf *out);
 
 /* ---- places: a collection, or a moment of one ---- */
 
+struct scratch_name {
+    struct scratch_name *next;
+    char text[];
+};
 /* A file that is not final: a scratch file of an editor or a copying tool, or a name that was just dropped.
  */
 struct scratch {
     struct scratch *next;
-    int refs;  /* of the list and of nodes and handles */
-    char *dir; /* "docs" or "ingest" */
-    char *name;
-    int fd;       /* unlinked staging file; -1 for a dropped name */
-    bool listed;  /* still in the list */
-    bool dropped; /* the name of an ingested file: reads as its receipt */
-    bool sending; /* dropped: still open */
-    char *hides;  /* docs: the document name this was renamed from; hidden until written again */
+    int refs;                   /* of the list and of nodes and handles */
+    char *dir;                  /* "docs" or "ingest" */
+    struct scratch_name *names; /* the newest first: a name lives as long as the scratch */
+    unsigned opens;             /* staging file: open handles */
+    int fd;                     /* unlinked staging file; -1 for a dropped name */
+    bool listed;                /* still in the list */
+    bool dropped;               /* the name of an ingested file: reads as its receipt */
+    bool sending;               /* dropped: still open */
+    char *hides; /* docs: the document name this was renamed from; hidden until written again */
     uint64_t size;
     mode_t mode;
     int64_t mtime_ms, ino_seed;
@@ -169,13 +180,24 @@ struct place *place_frozen(struct fs *fs, const struct collection_info *info,
                            const struct snapshot_info *snap);
 struct place *place_ref(struct place *p);
 void place_unref(struct fs *fs, struct place *p); /* NULL is fine */
-/* The current state (live: with everything acknowledged). view_unref it. */
+/* The current state (live: with everything acknowledged). view_unref it. An interrupt counts only after
+ * PLACE_PATIENCE_MS: any signal interrupts, and most are none of a lookup's business. */
+enum { PLACE_PATIENCE_MS = 1000 };
 int place_view(struct call *c, struct place *p, struct view **ret);
+/* The same for at most timeout_ms (ERR_TIMEOUT). cancel may be NULL. */
+int place_view_until(struct call *c, struct place *p, const volatile int *cancel, uint32_t timeout_ms,
+                     struct view **ret);
 /* The sequence number of the state this process has seen last, if that is still the current one; else false.
  * Cheap. */
 bool place_current_seq(struct fs *fs, struct place *p, uint64_t *ret);
 int place_check_writable(struct call *c, struct place *p);
-/* DATA/files/<cid>/<sub>, made when missing. Returns the path (free it). */
+/* The same for an open: a mount that ends lets what is being written come to its end, and begins nothing. */
+int place_check_begin(struct call *c, struct place *p);
+/* Makes the names in the directory that path lies in durable. */
+int path_sync_parent(const char *path, struct err *err);
+/* Durably, when it is missing. What cannot be made shows when it is used. */
+void path_make_dir(const char *path);
+/* DATA/files/<cid>/<sub>, made (durably) when missing. Returns the path (free it). */
 char *place_dir(struct fs *fs, const struct place *p, const char *sub);
 /* Drops idle views and expired names; called every second. */
 void places_tidy(struct fs *fs);
@@ -183,6 +205,12 @@ void places_release(struct fs *fs);
 
 struct scratch *scratch_new(struct place *p, const char *dir, const char *name);  /* a reference */
 struct scratch *scratch_find(struct place *p, const char *dir, const char *name); /* a reference, or NULL */
+/* Its name now; valid while a reference is held, also when it is renamed meanwhile. */
+const char *scratch_name(struct scratch *s);
+/* Takes the name of another one in its directory, if there is one. */
+void scratch_rename(struct place *p, struct scratch *s, const char *new_name);
+/* Somebody works with the staging file: opens changes by `opens`, and its expiry is moved. */
+void scratch_touch(struct place *p, struct scratch *s, int opens);
 /* The name goes; the file lives until its last reference. */
 void scratch_unlist(struct place *p, struct scratch *s);
 void scratch_unref(struct place *p, struct scratch *s);

@@ -91,10 +91,11 @@ static int collection_list(struct call *c, struct node *dir, struct dir_list *ou
 }
 
 static int collection_stat(struct call *c, struct node *n) {
-    struct collection_status s;
+    uint64_t seq;
+    int64_t ms = 0;
     if (n->place->frozen) return 0;
-    int r = engine_status(c->fs->engine, n->place->cid, &s, &c->err);
-    if (!r) __atomic_store_n(&n->mtime_ms, MAX(n->mtime_ms, s.data_time_ms), __ATOMIC_RELAXED);
+    int r = engine_activity(c->fs->engine, n->place->cid, &seq, &ms, &c->err);
+    if (!r) node_newer(n, ms);
     return r;
 }
 

@@ -16,6 +16,8 @@ struct doc {
 };
 struct doc_write { /* handle->state of a handle that writes */
     bool dirty;
+    bool flushed; /* somebody has closed a descriptor of it since the last write */
+    bool told;    /* its opener has */
 };
 
 static void doc_release(struct node *n) {
@@ -324,6 +326,7 @@ static int doc_write(struct call *c, struct handle *h, const char *data, size_t 
     if (r) return r;
     memcpy(h->owned.data + offset, data, len);
     w->dirty = true;
+    w->flushed = w->told = false;
     return 0;
 }
 
@@ -349,14 +352,25 @@ static int commit_handle(struct call *c, struct handle *h) {
 }
 
 static int doc_flush(struct call *c, struct handle *h, bool own) {
+    struct doc_write *w = h->state;
     int r = commit_handle(c, h);
+    if (w) w->flushed = true;
+    if (w && own) w->told = true;
     if (own) return r;
     err_clear(&c->err); /* somebody else's copy of the descriptor: perhaps only half is written */
     return 0;
 }
 
+/* What nobody was told about goes to errors.jsonl: here nobody can be answered any more. */
 static void doc_close(struct call *c, struct handle *h) {
-    free(h->state);
+    struct doc_write *w = h->state;
+    if (w && w->dirty && !w->told && h->owned.len) {
+        call_fail(c, ERR_IO, "write it again",
+                  "what was written to '%.100s' was never closed and is not stored", h->node->name);
+        int r = w->flushed ? commit_handle(c, h) : -ERR_IO;
+        if (r) call_note(c, "close", (enum err_code) - r, h->node, NULL);
+    }
+    free(w);
 }
 
 static const struct node_ops doc_ops = {.kind = "document",
@@ -368,6 +382,7 @@ static const struct node_ops doc_ops = {.kind = "document",
                                         .truncate = doc_truncate,
                                         .close = doc_close,
                                         .release = doc_release,
+                                        .open_pool = WORK_DOCS,
                                         .accepts_any_attr = true};
 
 /* ---- changes of the directory ---- */
@@ -468,11 +483,13 @@ static int rename_aside(struct call *c, struct node *dir, const char *name, cons
 static int commit_scratch(struct call *c, struct place *p, struct scratch *s, const char *new_name) {
     struct buf id = BUF_INIT, text = BUF_INIT;
     int r = 0;
+    pthread_mutex_lock(&p->lock);
     bool back = s->hides && !strcmp(s->hides, new_name); /* moved back: nothing was changed */
+    pthread_mutex_unlock(&p->lock);
     if (path_doc_id(new_name, &id) != DOC_NAME_ID)
         r = call_fail(c, ERR_PERM, "documents are named ID.json", "'%.100s' is no document's name", new_name);
     if (!r && !back) r = scratch_load(c, s, DOC_FILE_MAX, &text);
-    if (!r && !back && !text.len) r = call_fail(c, ERR_JSON, NULL, "'%.100s' is empty", s->name);
+    if (!r && !back && !text.len) r = call_fail(c, ERR_JSON, NULL, "'%.100s' is empty", scratch_name(s));
     if (!r && !back)
         r = document_commit(c, p, (const char *)id.data, id.len, (const char *)text.data, text.len);
     if (!r) {
@@ -492,13 +509,7 @@ static int docs_rename(struct call *c, struct node *dir, const char *name, struc
     struct scratch *s = scratch_find(p, "docs", name);
     int r;
     if (s && path_is_scratch_name(new_name)) {
-        struct scratch *there = scratch_find(p, "docs", new_name);
-        if (there) scratch_unlist(p, there);
-        scratch_unref(p, there);
-        pthread_mutex_lock(&p->lock);
-        free(s->name);
-        s->name = xstrdup(new_name);
-        pthread_mutex_unlock(&p->lock);
+        scratch_rename(p, s, new_name);
         r = 0;
     } else if (s) {
         r = commit_scratch(c, p, s, new_name);
@@ -513,13 +524,12 @@ static int docs_rename(struct call *c, struct node *dir, const char *name, struc
 }
 
 static int docs_stat(struct call *c, struct node *n) {
-    struct view *v;
+    uint64_t seq;
+    int64_t ms = 0;
     if (n->place->frozen) return 0;
-    int r = place_view(c, n->place, &v);
-    if (r) return r;
-    __atomic_store_n(&n->mtime_ms, MAX(n->mtime_ms, view_time_ms(v)), __ATOMIC_RELAXED);
-    view_unref(v);
-    return 0;
+    int r = engine_activity(c->fs->engine, n->place->cid, &seq, &ms, &c->err);
+    if (!r) node_newer(n, ms);
+    return r;
 }
 
 const struct node_ops docs_ops = {.kind = "documents",
@@ -531,4 +541,5 @@ const struct node_ops docs_ops = {.kind = "documents",
                                   .unlink = docs_unlink,
                                   .rename = docs_rename,
                                   .stat = docs_stat,
+                                  .list_pool = WORK_DOCS,
                                   .accepts_any_attr = true};

@@ -99,8 +99,10 @@ static int drop_begin(struct call *c, struct place *p, struct scratch *entry, st
     enum decode_format format;
     enum decode_packing packing;
     struct session *s;
-    decode_name(entry->name, &format, &packing);
-    int r = session_open(c, p, INGEST_UPSERT, entry->name, false, format, packing, &s);
+    const char *name = scratch_name(entry);
+    if (!decode_name(name, &format, &packing))
+        return call_fail(c, ERR_PERM, NULL, "'%.100s' is no name for a file of documents", name);
+    int r = session_open(c, p, INGEST_UPSERT, name, false, format, packing, &s);
     if (r) return r;
     struct drop *d = xcalloc(1, sizeof *d);
     d->session = s;
@@ -109,7 +111,7 @@ static int drop_begin(struct call *c, struct place *p, struct scratch *entry, st
     entry->refs++;
     entry->sending = true;
     entry->expires_ms = 0;
-    if (h->flags & O_TRUNC) entry->size = 0;
+    if (h->flags & O_TRUNC) __atomic_store_n(&entry->size, 0, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&p->lock);
     h->state = d;
     h->direct_io = true;
@@ -133,7 +135,8 @@ static int drop_write(struct call *c, struct handle *h, const char *data, size_t
     struct drop *d = h->state;
     if (!d) return call_fail(c, ERR_PERM, NULL, "not open for writing");
     bool append = h->flags & O_APPEND;
-    bool starts = !d->started && (offset == 0 || offset == d->entry->size);
+    bool starts =
+        !d->started && (offset == 0 || offset == __atomic_load_n(&d->entry->size, __ATOMIC_RELAXED));
     if (!append && !starts && offset != d->next)
         return call_fail(c, ERR_INVALID, "send the file from its beginning to its end",
                          "a write at %llu does not continue the file (at %llu)", (unsigned long long)offset,
@@ -142,7 +145,7 @@ static int drop_write(struct call *c, struct handle *h, const char *data, size_t
     d->started = true;
     d->next = offset + len;
     pthread_mutex_lock(&h->node->place->lock);
-    d->entry->size = MAX(d->entry->size, d->next);
+    __atomic_store_n(&d->entry->size, MAX(d->entry->size, d->next), __ATOMIC_RELAXED);
     d->entry->mtime_ms = clock_now_ms(&clock_system);
     pthread_mutex_unlock(&h->node->place->lock);
     return r;
@@ -193,13 +196,17 @@ static int drop_stat(struct call *c, struct node *n) {
 
 static int drop_chmod(struct call *c, struct node *n, mode_t mode) {
     struct drop_data *d = n->data;
+    pthread_mutex_lock(&d->place->lock);
     d->entry->mode = mode & 07777;
+    pthread_mutex_unlock(&d->place->lock);
     return 0;
 }
 
 static int drop_utimens(struct call *c, struct node *n, int64_t mtime_ms) {
     struct drop_data *d = n->data;
+    pthread_mutex_lock(&d->place->lock);
     d->entry->mtime_ms = mtime_ms;
+    pthread_mutex_unlock(&d->place->lock);
     return 0;
 }
 
@@ -226,7 +233,8 @@ static struct node *drop_node(struct fs *fs, struct node *dir, struct scratch *e
     pthread_mutex_unlock(&dir->place->lock);
     buf_printf(&key, "%s/drop/%lld", dir->key, (long long)entry->ino_seed);
     buf_str(&key);
-    struct node *n = inode_new(&drop_ops, dir, dir->place, entry->name, (char *)buf_detach(&key, NULL));
+    struct node *n =
+        inode_new(&drop_ops, dir, dir->place, scratch_name(entry), (char *)buf_detach(&key, NULL));
     struct drop_data *d = xcalloc(1, sizeof *d);
     *d = (struct drop_data){entry, dir->place};
     n->data = d;
@@ -301,16 +309,6 @@ static int ingest_rmdir(struct call *c, struct node *dir, const char *name) {
     return 0; /* rm -r */
 }
 
-static void give_name(struct place *p, struct scratch *s, const char *new_name) {
-    struct scratch *there = scratch_find(p, "ingest", new_name);
-    if (there) scratch_unlist(p, there);
-    scratch_unref(p, there);
-    pthread_mutex_lock(&p->lock);
-    free(s->name);
-    s->name = xstrdup(new_name);
-    pthread_mutex_unlock(&p->lock);
-}
-
 static int ingest_rename(struct call *c, struct node *dir, const char *name, struct node *new_dir,
                          const char *new_name, unsigned flags) {
     struct place *p = dir->place;
@@ -319,7 +317,7 @@ static int ingest_rename(struct call *c, struct node *dir, const char *name, str
     if (!s) return call_fail(c, ERR_PERM, NULL, "'%.100s' cannot be renamed", name);
     int r = 0;
     if (s->fd < 0 || (!is_drop_name(new_name) && path_is_scratch_name(new_name))) {
-        give_name(p, s, new_name);
+        scratch_rename(p, s, new_name);
     } else {
         mode_t mode = s->mode;
         int64_t mtime = s->mtime_ms;

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 enum run_state { RUN_NEW, RUN_GOING, RUN_DONE, RUN_FAILED };
-enum { RETIRE_AFTER_MS = 2000, STREAM_REQUEST_MAX = 1 << 20 };
+enum { RETIRE_AFTER_MS = 2000, STREAM_REQUEST_MAX = 1 << 20, TRIM_FROM_BYTES = 1 << 20 };
 
 struct run {
     struct job job;
@@ -39,6 +39,7 @@ struct retired {
 
 static void release(struct node *n) {
     struct run *run = n->data;
+    if (run->content.len >= TRIM_FROM_BYTES) __atomic_store_n(&run->fs->trim_wanted, 1, __ATOMIC_RELAXED);
     buf_release(&run->content);
     free(run);
 }
@@ -74,6 +75,17 @@ static int answer(struct call *c, struct place *p, const struct view *v, const s
     return r;
 }
 
+/* The state the query asks for. What it takes to get it is taken off the query's time. */
+static int query_view(struct call *c, struct place *p, struct query_request *q, struct view **ret) {
+    int64_t start = clock_mono_us(&clock_system);
+    int r = q->consistent || p->frozen ? place_view_until(c, p, c->cancel, q->timeout_ms, ret)
+                                       : engine_view_live_until(c->fs->engine, p->cid, false, c->cancel,
+                                                                q->timeout_ms, ret, &c->err);
+    int64_t took = (clock_mono_us(&clock_system) - start) / 1000;
+    q->timeout_ms = q->timeout_ms > took + 1 ? (uint32_t)(q->timeout_ms - took) : 1;
+    return r;
+}
+
 /* is_json: a request body (a saved query, query/.run); else a SPEC. */
 static int run_query(struct call *c, struct place *p, const char *text, size_t len, bool is_json,
                      uint64_t *ret_seq, bool *ret_has_seq, struct buf *out) {
@@ -82,10 +94,7 @@ static int run_query(struct call *c, struct place *p, const char *text, size_t l
     query_request_init(&q);
     int r = is_json ? query_request_parse_json(text, len, &q, &c->err)
                     : query_request_parse_spec(text, len, &q, &c->err);
-    if (!r && !q.consistent && !p->frozen)
-        r = engine_view_live(c->fs->engine, p->cid, false, &v, &c->err);
-    else if (!r)
-        r = place_view(c, p, &v);
+    if (!r) r = query_view(c, p, &q, &v);
     if (!r && ret_seq) {
         pthread_mutex_lock(&c->fs->work.lock);
         *ret_seq = view_seq(v);
@@ -141,7 +150,7 @@ static void run_job(struct job *j) {
     int r = run_name(&c, run, &out);
     pthread_mutex_lock(&fs->work.lock);
     if (r == -ERR_CANCELED && run->job.cancel) {
-        run->job.cancel = 0;
+        __atomic_store_n(&run->job.cancel, 0, __ATOMIC_RELAXED);
         run->has_seq = false;
         if (!nobody_waits(run)) { /* somebody came after it was canceled */
             work_push_locked(&fs->work, &run->job, WORK_QUERY);
@@ -169,26 +178,28 @@ static void run_job(struct job *j) {
 bool query_wait(struct fs *fs, struct node *n, struct job *j) {
     struct run *run = n->data;
     bool start = false;
+    inode_ref(&fs->inodes, n); /* once parked, j's own may be gone at any time */
     pthread_mutex_lock(&fs->work.lock);
     bool wait = (run->state == RUN_NEW || run->state == RUN_GOING) && !j->cancel;
     if (wait) {
         j->state = JOB_PARKED;
         job_list_add(&run->waiters, j);
         start = run->state == RUN_NEW;
-        if (start) run->state = RUN_GOING;
+    }
+    if (start) {
+        run->state = RUN_GOING;
+        run->node = n;
+        work_push_locked(&fs->work, &run->job, WORK_QUERY);
     }
     pthread_mutex_unlock(&fs->work.lock);
-    if (start) {
-        run->node = inode_ref(&fs->inodes, n);
-        work_push(&fs->work, &run->job, WORK_QUERY);
-    }
+    if (!start) inode_unref(fs, n);
     return wait;
 }
 
 void query_leave(struct fs *fs, struct node *n) {
     struct run *run = n->data;
     pthread_mutex_lock(&fs->work.lock);
-    if (run->state == RUN_GOING && nobody_waits(run)) run->job.cancel = 1;
+    if (run->state == RUN_GOING && nobody_waits(run)) __atomic_store_n(&run->job.cancel, 1, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&fs->work.lock);
 }
 

@@ -155,7 +155,8 @@ static int real_create(struct call *c, struct node *dir, const char *name, mode_
     if (h->fd < 0 || fstat(h->fd, &st))
         r = err_sys(&c->err, errno, "cannot make '%s'", name);
     else
-        *ret = real_node(c, dir, name, &st);
+        r = path_sync_parent(path, &c->err);
+    if (!r) *ret = real_node(c, dir, name, &st);
     free(path);
     return r;
 }
@@ -163,6 +164,7 @@ static int real_create(struct call *c, struct node *dir, const char *name, mode_
 int real_remove(struct call *c, struct node *dir, const char *name) {
     char *path = real_path(c->fs, dir, name);
     int r = unlink(path) ? err_sys(&c->err, errno, "cannot remove '%s'", name) : 0;
+    if (!r && dir->ops == &queries_ops) r = path_sync_parent(path, &c->err);
     free(path);
     return r;
 }
@@ -184,6 +186,7 @@ static int queries_rename(struct call *c, struct node *dir, const char *name, st
     int r = 0;
     if (syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags))
         r = err_sys(&c->err, errno, "cannot rename '%s'", name);
+    if (!r) r = path_sync_parent(to, &c->err);
     free(from);
     free(to);
     return r;

@@ -11,9 +11,9 @@
 
 static char *alias_path(struct fs *fs, const char *name) {
     struct buf b = BUF_INIT;
-    mkdir(fs->files_dir, 0700);
+    path_make_dir(fs->files_dir);
     buf_printf(&b, "%s/aliases", fs->files_dir);
-    mkdir(buf_str(&b), 0700);
+    path_make_dir(buf_str(&b));
     if (name) buf_printf(&b, "/%s", name);
     buf_str(&b);
     return (char *)buf_detach(&b, NULL);
@@ -129,7 +129,8 @@ static bool is_generated(const char *name) {
 static int root_unlink(struct call *c, struct node *dir, const char *name) {
     if (is_generated(name)) return 0;
     char *path = alias_path(c->fs, name);
-    int r = unlink(path) ? err_sys(&c->err, errno, "cannot remove '%s'", name) : 0;
+    int r =
+        unlink(path) ? err_sys(&c->err, errno, "cannot remove '%s'", name) : path_sync_parent(path, &c->err);
     free(path);
     return r;
 }
@@ -142,7 +143,8 @@ static int root_symlink(struct call *c, struct node *dir, const char *name, cons
     if (!engine_find(c->fs->engine, name, &info, NULL))
         return call_fail(c, ERR_EXISTS, NULL, "'%s' is a collection", name);
     char *path = alias_path(c->fs, name);
-    int r = symlink(target, path) ? err_sys(&c->err, errno, "cannot make the alias '%s'", name) : 0;
+    int r = symlink(target, path) ? err_sys(&c->err, errno, "cannot make the alias '%s'", name)
+                                  : path_sync_parent(path, &c->err);
     free(path);
     if (!r) *ret = symlink_node(c->fs, dir, name, target);
     return r;
@@ -150,7 +152,8 @@ static int root_symlink(struct call *c, struct node *dir, const char *name, cons
 
 static int rename_alias(struct call *c, const char *name, const char *new_name) {
     char *from = alias_path(c->fs, name), *to = alias_path(c->fs, new_name);
-    int r = rename(from, to) ? err_sys(&c->err, errno, "cannot rename '%s'", name) : 0;
+    int r = rename(from, to) ? err_sys(&c->err, errno, "cannot rename '%s'", name)
+                             : path_sync_parent(to, &c->err);
     free(from);
     free(to);
     return r;

@@ -96,7 +96,7 @@ static int list_rmdir(struct call *c, struct node *dir, const char *name) {
 static int list_stat(struct call *c, struct node *n) {
     struct collection_status s;
     int r = engine_status_quick(c->fs->engine, n->place->cid, &s, &c->err);
-    if (!r) __atomic_store_n(&n->mtime_ms, MAX(n->mtime_ms, s.root_time_ms), __ATOMIC_RELAXED);
+    if (!r) node_newer(n, s.root_time_ms);
     return r;
 }
 

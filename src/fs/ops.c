@@ -1,8 +1,9 @@
 /* The FUSE side: requests in, replies out. The only file that knows FUSE.
  *
  * The loop threads never block: what may touch the engine or a disk becomes a request for a worker pool, and
- * is answered from there. An interrupt (Ctrl-C, a signal) answers a request that is still queued or waits for
- * a query at once, and sets the cancel flag of one that runs. Writes are never interrupted.
+ * is answered from there. The kernel sends an interrupt for every signal the caller handles, and EINTR is
+ * what few programs expect of a file: so only what runs or waits for a query is answered at once, and
+ * documents when they take long (job.patient). Everything else is never interrupted.
  *
  * Locks: libfuse holds a request's lock while it calls on_interrupt, which takes work.lock. So work.lock is
  * never held while calling libfuse. After end_interrupts no interrupt can reach a request any more: only then
@@ -93,9 +94,11 @@ static void queue(struct request *r, enum work_pool pool) {
     work_push(&r->call.fs->work, &r->job, pool);
 }
 
-static void queue_interruptible(struct request *r, enum work_pool pool) {
-    r->interruptible = true;
-    fuse_req_interrupt_func(r->req, on_interrupt, r);
+/* Into a pool of the node's choice. */
+static void queue_in(struct request *r, enum work_pool pool) {
+    r->job.patient = pool == WORK_DOCS;
+    r->interruptible = pool == WORK_DOCS || pool == WORK_QUERY;
+    if (r->interruptible) fuse_req_interrupt_func(r->req, on_interrupt, r);
     queue(r, pool);
 }
 
@@ -118,7 +121,9 @@ static void done(struct request *r) {
 
 /* A worker got a request that was interrupted while it waited. */
 static bool was_interrupted(struct request *r) {
-    if (!r->interruptible || !r->job.cancel) return false;
+    if (!r->interruptible || !r->job.cancel || node_is_query(r->node)) return false;
+    int64_t waited = clock_mono_us(&clock_system) / 1000 - r->job.pushed_ms;
+    if (r->job.patient && waited < PLACE_PATIENCE_MS) return false;
     fail(r, -ERR_CANCELED);
     return true;
 }
@@ -142,7 +147,7 @@ static void fill_entry(struct fs *fs, struct node *n, struct fuse_entry_param *e
 static void reply_entry(struct request *r, struct node *n) {
     struct fs *fs = r->call.fs;
     struct fuse_entry_param e;
-    if (n->ops->stat && !S_ISDIR(n->mode)) n->ops->stat(&r->call, n);
+    if (n->ops->stat && !S_ISDIR(__atomic_load_n(&n->mode, __ATOMIC_RELAXED))) n->ops->stat(&r->call, n);
     fill_entry(fs, n, &e);
     end_interrupts(r);
     inode_looked_up(&fs->inodes, n);
@@ -165,7 +170,7 @@ static void run_lookup(struct job *j) {
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
     struct request *r = request_new(req, "lookup", parent, name, run_lookup);
-    if (r) queue_interruptible(r, WORK_META);
+    if (r) queue_in(r, r->node->ops->list_pool);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n) {
@@ -190,7 +195,6 @@ static void reply_attr(struct request *r) {
 
 static void run_getattr(struct job *j) {
     struct request *r = of_job(j);
-    if (was_interrupted(r)) return;
     const char *data;
     size_t len;
     int e = 0;
@@ -209,7 +213,9 @@ static void run_getattr(struct job *j) {
 static void wait_or_run(struct request *r) {
     r->interruptible = true;
     fuse_req_interrupt_func(r->req, on_interrupt, r);
-    if (!query_wait(r->call.fs, r->node, &r->job)) queue(r, WORK_META);
+    if (query_wait(r->call.fs, r->node, &r->job)) return;
+    end_interrupts(r);
+    queue(r, WORK_META);
 }
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
@@ -218,7 +224,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     if (node_is_query(r->node))
         wait_or_run(r);
     else if (r->node->ops->stat)
-        queue_interruptible(r, WORK_META);
+        queue(r, WORK_META);
     else
         reply_attr(r);
 }
@@ -268,12 +274,10 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int se
 static void run_readlink(struct job *j) {
     struct request *r = of_job(j);
     struct buf b = BUF_INIT;
-    if (was_interrupted(r)) return;
     int e = r->node->ops->readlink ? r->node->ops->readlink(&r->call, r->node, &b) : not_here(r);
     if (e) {
         fail(r, e);
     } else {
-        end_interrupts(r);
         fuse_reply_readlink(r->req, buf_str(&b));
         request_free(r);
     }
@@ -282,7 +286,7 @@ static void run_readlink(struct job *j) {
 
 static void op_readlink(fuse_req_t req, fuse_ino_t ino) {
     struct request *r = request_new(req, "readlink", ino, NULL, run_readlink);
-    if (r) queue_interruptible(r, WORK_META);
+    if (r) queue(r, WORK_META);
 }
 
 /* ---- changes of directories ---- */
@@ -391,7 +395,7 @@ static void run_open(struct job *j) {
     struct fs *fs = r->call.fs;
     if (was_interrupted(r)) return;
     struct handle *h = handle_new(&r->call, r->node, r->fi.flags);
-    int e = handle_writes(h) ? place_check_writable(&r->call, r->node->place) : 0;
+    int e = handle_writes(h) ? place_check_begin(&r->call, r->node->place) : 0;
     if (!e && r->node->ops->open) e = r->node->ops->open(&r->call, h);
     if (e) {
         struct node *keep = h->node;
@@ -419,7 +423,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     if (node_is_query(r->node))
         wait_or_run(r);
     else
-        queue_interruptible(r, r->node->ops->read_pool);
+        queue_in(r, r->node->ops->open_pool);
 }
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
@@ -427,7 +431,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     if (!r) return;
     r->fi = *fi;
     r->fi.flags &= ~O_ACCMODE;
-    queue_interruptible(r, WORK_META);
+    queue_in(r, r->node->ops->list_pool);
 }
 
 static void run_create(struct job *j) {
@@ -435,7 +439,7 @@ static void run_create(struct job *j) {
     struct fs *fs = r->call.fs;
     struct node *n = NULL;
     struct handle *h = handle_new(&r->call, NULL, r->fi.flags);
-    int e = place_check_writable(&r->call, r->node->place);
+    int e = place_check_begin(&r->call, r->node->place);
     if (!e)
         e = r->node->ops->create ? r->node->ops->create(&r->call, r->node, r->name, r->mode, h, &n)
                                  : not_here(r);
@@ -504,7 +508,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
     r->h = h;
     r->size = size;
     r->offset = (uint64_t)off;
-    queue_interruptible(r, h->node->ops->read_pool);
+    queue_in(r, h->node->ops->read_pool);
 }
 
 static void run_write(struct job *j) {
@@ -626,7 +630,7 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, s
     r->h = (struct handle *)(uintptr_t)fi->fh;
     r->size = size;
     r->offset = (uint64_t)off;
-    queue_interruptible(r, WORK_META);
+    queue_in(r, r->node->ops->list_pool);
 }
 
 /* ---- the rest ---- */
@@ -634,20 +638,18 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, s
 static void run_statfs(struct job *j) {
     struct request *r = of_job(j);
     struct statvfs st;
-    if (was_interrupted(r)) return;
     if (statvfs(engine_data_dir(r->call.fs->engine), &st)) {
         fail(r, err_sys(&r->call.err, errno, "cannot stat the data directory"));
         return;
     }
     st.f_namemax = NAME_MAX_BYTES;
-    end_interrupts(r);
     fuse_reply_statfs(r->req, &st);
     request_free(r);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino) {
     struct request *r = request_new(req, "statfs", ino, NULL, run_statfs);
-    if (r) queue_interruptible(r, WORK_META);
+    if (r) queue(r, WORK_META);
 }
 
 static void reply_xattr(fuse_req_t req, const char *value, size_t len, size_t size) {
@@ -686,15 +688,6 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
     if (n) inode_unref(fs, n);
     reply_xattr(req, name, value.len ? sizeof name : 0, size);
     buf_release(&value);
-}
-
-static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
-                        int flags) {
-    fuse_reply_err(req, EOPNOTSUPP);
-}
-
-static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name) {
-    fuse_reply_err(req, EOPNOTSUPP);
 }
 
 static void op_init(void *userdata, struct fuse_conn_info *conn) {
@@ -736,8 +729,6 @@ static const struct fuse_lowlevel_ops fuse_ops = {
     .statfs = op_statfs,
     .getxattr = op_getxattr,
     .listxattr = op_listxattr,
-    .setxattr = op_setxattr,
-    .removexattr = op_removexattr,
 };
 
 /* ---- the mount ---- */
@@ -777,6 +768,16 @@ static void exit_loop(struct mount *m) {
     fuse_session_exit(m->session);
 }
 
+/* libfuse unmounts the mount point unless the connection looks dead; it may be another mount's by now. */
+static void forget_mountpoint(struct fuse_session *session) {
+    int p[2];
+    if (pipe2(p, O_CLOEXEC)) return;
+    close(p[0]);
+    dup3(p[1], fuse_session_fd(session), O_CLOEXEC);
+    close(p[1]);
+    fuse_session_unmount(session);
+}
+
 int fs_run(struct engine *engine, const struct fs_options *options, struct err *err) {
     struct mount *m = xcalloc(1, sizeof *m);
     m->exit_loop = exit_loop;
@@ -787,7 +788,10 @@ int fs_run(struct engine *engine, const struct fs_options *options, struct err *
     if (!r) r = run_loop(m, err);
     mount_finish(m);
     if (m->session) {
-        fuse_session_unmount(m->session);
+        if (m->detached)
+            forget_mountpoint(m->session);
+        else
+            fuse_session_unmount(m->session);
         fuse_session_destroy(m->session);
     }
     free(m);

@@ -7,7 +7,12 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { LIVE_IDLE_MS = 1500, FROZEN_IDLE_MS = 15000 };
+enum {
+    LIVE_IDLE_MS = 1500,
+    FROZEN_IDLE_MS = 15000,
+    VIEW_WAIT_MS = 60000,      /* for the indexing of what was written just now */
+    SCRATCH_IDLE_MS = 3600000, /* what nobody has touched for so long was left behind */
+};
 
 static int64_t mono_ms(void) {
     return clock_mono_us(&clock_system) / 1000;
@@ -31,7 +36,7 @@ struct place *place_live(struct fs *fs, const struct collection_info *info) {
         p->next = fs->places;
         fs->places = p; /* the list's reference is never given back: one small struct per collection seen */
     }
-    p->refs++;
+    place_ref(p);
     memcpy(p->name, info->name, sizeof p->name);
     pthread_mutex_unlock(&fs->places_lock);
     return p;
@@ -79,7 +84,8 @@ void place_unref(struct fs *fs, struct place *p) {
     if (dead) place_free(p);
 }
 
-int place_view(struct call *c, struct place *p, struct view **ret) {
+int place_view_until(struct call *c, struct place *p, const volatile int *cancel, uint32_t timeout_ms,
+                     struct view **ret) {
     struct engine *e = c->fs->engine;
     pthread_mutex_lock(&p->lock);
     p->used_ms = mono_ms();
@@ -91,7 +97,7 @@ int place_view(struct call *c, struct place *p, struct view **ret) {
     }
     view_unref(v);
     int r = p->frozen ? engine_view_version(e, p->cid, p->version, &v, &c->err)
-                      : engine_view_live(e, p->cid, true, &v, &c->err);
+                      : engine_view_live_until(e, p->cid, true, cancel, timeout_ms, &v, &c->err);
     if (r) return r;
     pthread_mutex_lock(&p->lock);
     struct view *old = p->view;
@@ -100,6 +106,15 @@ int place_view(struct call *c, struct place *p, struct view **ret) {
     view_unref(old);
     *ret = v;
     return 0;
+}
+
+int place_view(struct call *c, struct place *p, struct view **ret) {
+    int r = place_view_until(c, p, NULL, PLACE_PATIENCE_MS, ret);
+    if (r != -ERR_TIMEOUT) return r;
+    err_clear(&c->err);
+    r = place_view_until(c, p, c->cancel, VIEW_WAIT_MS, ret);
+    if (r == -ERR_TIMEOUT) c->hint = "much has been written just now and is being indexed: try again";
+    return r;
 }
 
 bool place_current_seq(struct fs *fs, struct place *p, uint64_t *ret) {
@@ -117,13 +132,33 @@ int place_check_writable(struct call *c, struct place *p) {
     return 0;
 }
 
+int path_sync_parent(const char *path, struct err *err) {
+    const char *end = strrchr(path, '/');
+    char *dir = xstrndup(path, end ? (size_t)(end - path) : 0);
+    int fd = open(*dir ? dir : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r = fd < 0 || fsync(fd) ? err_sys(err, errno, "cannot sync '%s'", dir) : 0;
+    if (fd >= 0) close(fd);
+    free(dir);
+    return r;
+}
+
+int place_check_begin(struct call *c, struct place *p) {
+    if (__atomic_load_n(&c->fs->ending, __ATOMIC_RELAXED))
+        return call_fail(c, ERR_UNREACHABLE, "mount it again", "the mount is ending");
+    return place_check_writable(c, p);
+}
+
+void path_make_dir(const char *path) {
+    if (mkdir(path, 0700) == 0) path_sync_parent(path, NULL);
+}
+
 char *place_dir(struct fs *fs, const struct place *p, const char *sub) {
     struct buf b = BUF_INIT;
-    mkdir(fs->files_dir, 0700);
+    path_make_dir(fs->files_dir);
     buf_printf(&b, "%s/%s", fs->files_dir, p->cid);
-    mkdir(buf_str(&b), 0700);
+    path_make_dir(buf_str(&b));
     buf_printf(&b, "/%s", sub);
-    mkdir(buf_str(&b), 0700);
+    path_make_dir(buf_str(&b));
     return (char *)buf_detach(&b, NULL);
 }
 
@@ -143,20 +178,33 @@ static void drop_expired(struct place *p, int64_t now) {
     do {
         pthread_mutex_lock(&p->lock);
         gone = p->scratch;
-        while (gone && !(gone->expires_ms && gone->expires_ms < now)) gone = gone->next;
+        while (gone && !(gone->expires_ms && gone->expires_ms < now && !gone->opens)) gone = gone->next;
+        if (gone) gone->refs++;
         pthread_mutex_unlock(&p->lock);
         if (gone) scratch_unlist(p, gone);
+        scratch_unref(p, gone);
     } while (gone);
 }
 
 void places_tidy(struct fs *fs) {
     int64_t now = mono_ms();
+    struct place **all = NULL;
+    size_t n = 0, cap = 0;
     pthread_mutex_lock(&fs->places_lock);
     for (struct place *p = fs->places; p; p = p->next) {
-        view_unref(take_idle_view(p, now));
-        drop_expired(p, now);
+        VEC_GROW(all, n, cap);
+        all[n++] = place_ref(p);
     }
-    pthread_mutex_unlock(&fs->places_lock);
+    pthread_mutex_unlock(
+        &fs->places_lock); /* what is let go of may close files and unmap: not under the lock */
+    for (size_t i = 0; i < n; i++) {
+        struct view *v = take_idle_view(all[i], now);
+        if (v) __atomic_store_n(&fs->trim_wanted, 1, __ATOMIC_RELAXED);
+        view_unref(v);
+        drop_expired(all[i], now);
+        place_unref(fs, all[i]);
+    }
+    free(all);
 }
 
 void places_release(struct fs *fs) {
@@ -169,10 +217,46 @@ void places_release(struct fs *fs) {
 
 /* ---- scratch files ---- */
 
+/* The name may be read without the lock: an older one is kept. */
+static void push_name(struct scratch *s, const char *name) {
+    size_t len = strlen(name);
+    struct scratch_name **at = &s->names, *n;
+    while (*at && strcmp((*at)->text, name)) at = &(*at)->next;
+    n = *at;
+    if (n) { /* renamed back */
+        *at = n->next;
+    } else {
+        n = xmalloc(sizeof *n + len + 1);
+        memcpy(n->text, name, len + 1);
+    }
+    n->next = s->names;
+    __atomic_store_n(&s->names, n, __ATOMIC_RELEASE);
+}
+
+const char *scratch_name(struct scratch *s) {
+    return __atomic_load_n(&s->names, __ATOMIC_ACQUIRE)->text;
+}
+
+void scratch_rename(struct place *p, struct scratch *s, const char *new_name) {
+    struct scratch *there = scratch_find(p, s->dir, new_name);
+    if (there && there != s) scratch_unlist(p, there);
+    pthread_mutex_lock(&p->lock);
+    if (there != s) push_name(s, new_name);
+    pthread_mutex_unlock(&p->lock);
+    scratch_unref(p, there);
+}
+
+void scratch_touch(struct place *p, struct scratch *s, int opens) {
+    pthread_mutex_lock(&p->lock);
+    s->opens += (unsigned)opens;
+    if (!s->hides) s->expires_ms = mono_ms() + SCRATCH_IDLE_MS;
+    pthread_mutex_unlock(&p->lock);
+}
+
 struct scratch *scratch_new(struct place *p, const char *dir, const char *name) {
     struct scratch *s = xcalloc(1, sizeof *s);
     s->dir = xstrdup(dir);
-    s->name = xstrdup(name);
+    push_name(s, name);
     s->fd = -1;
     s->refs = 2;
     s->listed = true;
@@ -193,7 +277,7 @@ struct scratch *scratch_new(struct place *p, const char *dir, const char *name) 
 struct scratch *scratch_find(struct place *p, const char *dir, const char *name) {
     pthread_mutex_lock(&p->lock);
     struct scratch *s = p->scratch;
-    while (s && (strcmp(s->name, name) || strcmp(s->dir, dir))) s = s->next;
+    while (s && (strcmp(s->names->text, name) || strcmp(s->dir, dir))) s = s->next;
     if (s) s->refs++;
     pthread_mutex_unlock(&p->lock);
     return s;
@@ -218,8 +302,11 @@ void scratch_unref(struct place *p, struct scratch *s) {
     if (!dead) return;
     if (s->fd >= 0) close(s->fd);
     buf_release(&s->receipt);
+    for (struct scratch_name *n = s->names, *next; n; n = next) {
+        next = n->next;
+        free(n);
+    }
     free(s->hides);
-    free(s->name);
     free(s->dir);
     free(s);
 }
@@ -227,7 +314,7 @@ void scratch_unref(struct place *p, struct scratch *s) {
 void scratch_list(struct place *p, const char *dir, struct dir_list *out) {
     pthread_mutex_lock(&p->lock);
     for (struct scratch *s = p->scratch; s; s = s->next)
-        if (!strcmp(s->dir, dir)) dir_list_add(out, s->name, S_IFREG | s->mode, 0);
+        if (!strcmp(s->dir, dir)) dir_list_add(out, s->names->text, S_IFREG | s->mode, 0);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -252,7 +339,7 @@ void scratch_unhide(struct place *p, const char *doc_name) {
 
 int scratch_open_file(struct call *c, struct scratch *s) {
     struct buf b = BUF_INIT;
-    mkdir(c->fs->files_dir, 0700);
+    path_make_dir(c->fs->files_dir);
     buf_printf(&b, "%s/staging-XXXXXX", c->fs->files_dir);
     char *path = (char *)buf_str(&b);
     int r = 0, fd = open(c->fs->files_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);

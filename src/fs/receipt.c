@@ -88,7 +88,11 @@ static int open_rejects(struct fs *fs, struct place *p, struct receipt *r, struc
         buf_adds(&path, ".reasons.jsonl");
         r->reasons_fd = open(buf_str(&path), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     }
-    int e = r->reasons_fd < 0 ? err_sys(err, errno, "could not keep the refused lines") : 0;
+    int e = r->reasons_fd < 0 ? err_sys(err, errno, "could not open it") : 0;
+    if (e && r->rejects_fd >= 0) { /* the next one tries both again */
+        close(r->rejects_fd);
+        r->rejects_fd = -1;
+    }
     buf_release(&path);
     free(dir);
     return e;
@@ -97,7 +101,7 @@ static int open_rejects(struct fs *fs, struct place *p, struct receipt *r, struc
 static int write_all(int fd, const struct buf *b, struct err *err) {
     for (size_t at = 0; at < b->len;) {
         ssize_t n = write(fd, b->data + at, b->len - at);
-        if (n < 0) return err_sys(err, errno, "could not keep the refused lines");
+        if (n < 0) return err_sys(err, errno, "could not write it");
         at += (size_t)n;
     }
     return 0;
@@ -254,24 +258,24 @@ static void prune_sometimes(struct fs *fs, struct place *p) {
     }
 }
 
-static void append_line(const char *path, const struct buf *b) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    if (fd < 0) return;
-    write_all(fd, b, NULL);
-    close(fd);
+static int write_file(const char *path, int flags, const struct buf *b, struct err *err) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0644);
+    int r = fd < 0 ? err_sys(err, errno, "could not open it") : write_all(fd, b, err);
+    if (fd >= 0 && close(fd) && !r) r = err_sys(err, errno, "could not close it");
+    return r;
 }
 
-static void replace_file(const char *path, const struct buf *b) {
+static int replace_file(const char *path, const struct buf *b, struct err *err) {
     struct buf tmp = BUF_INIT;
     buf_printf(&tmp, "%s.tmp%d", path, (int)gettid());
-    int fd = open(buf_str(&tmp), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    bool ok = fd >= 0 && !write_all(fd, b, NULL);
-    if (fd >= 0) close(fd);
-    if (!ok || rename(buf_str(&tmp), path)) unlink(buf_str(&tmp));
+    int r = write_file(buf_str(&tmp), O_TRUNC, b, err);
+    if (!r && rename(buf_str(&tmp), path)) r = err_sys(err, errno, "could not rename it");
+    if (r) unlink(buf_str(&tmp));
     buf_release(&tmp);
+    return r;
 }
 
-void receipt_write(struct fs *fs, struct place *p, struct receipt *r) {
+int receipt_write(struct fs *fs, struct place *p, struct receipt *r, struct err *err) {
     char *dir = place_dir(fs, p, "receipts"), minute[64];
     struct buf path = BUF_INIT, text = BUF_INIT;
     r->finished_ms = clock_now_ms(&clock_system);
@@ -281,10 +285,9 @@ void receipt_write(struct fs *fs, struct place *p, struct receipt *r) {
         buf_printf(&path, "%s/%s", dir, minute);
     else
         buf_printf(&path, "%s/%.240s.json", dir, r->file);
-    if (r->target)
-        append_line(buf_str(&path), &text);
-    else
-        replace_file(buf_str(&path), &text);
+    int e = r->target ? write_file(buf_str(&path), O_APPEND, &text, err)
+                      : replace_file(buf_str(&path), &text, err);
+    if (e) err_wrap(err, "the receipt of '%.200s' is lost", r->file);
     if (r->target) {
         r->accepted = r->rejected = r->warnings = r->bytes = r->first_seq = r->last_seq = 0;
         r->started_ms = r->finished_ms;
@@ -295,4 +298,5 @@ void receipt_write(struct fs *fs, struct place *p, struct receipt *r) {
     buf_release(&text);
     free(dir);
     prune_sometimes(fs, p);
+    return e;
 }

@@ -32,6 +32,5 @@ void receipt_show(const struct receipt *r, struct scratch *s);
 void receipt_read(const struct scratch *s, uint64_t offset, size_t size, struct buf *out);
 /* As one JSON object with a newline. */
 void receipt_text(const struct receipt *r, bool pretty, struct buf *out);
-/* Writes it to receipts/ (best effort: the data itself is already safe). For a target the counts start again.
- */
-void receipt_write(struct fs *fs, struct place *p, struct receipt *r);
+/* Writes it to receipts/ (the data itself is already safe). For a target the counts start again. */
+int receipt_write(struct fs *fs, struct place *p, struct receipt *r, struct err *err);

@@ -24,13 +24,14 @@ struct session {
     uint64_t write_accepted, write_refused;
     struct err first_refused; /* of the current write */
     struct err untold;        /* the first refused record that no flush has reported */
+    struct err lost;          /* a receipt or refused lines that could not be kept; nobody was told yet */
     bool dirty;               /* bytes since the last commit */
     bool cut_kept;            /* the incomplete rest has been reported already */
     const struct decode_record *batch;
 };
 
-static void refuse(struct session *s, const struct decode_record *rec, const struct err *why,
-                   struct err *err) {
+static void refuse(struct session *s, const struct decode_record *rec, const struct err *why) {
+    struct err err = ERR_INIT;
     size_t header_len;
     const char *header = decode_header(s->decoder, &header_len);
     s->write_refused++;
@@ -39,7 +40,9 @@ static void refuse(struct session *s, const struct decode_record *rec, const str
         s->untold = *why;
         if (!s->untold.line) s->untold.line = (uint32_t)rec->line;
     }
-    receipt_reject(s->fs, s->place, &s->receipt, rec, why, header, header_len, err);
+    if (!receipt_reject(s->fs, s->place, &s->receipt, rec, why, header, header_len, &err)) return;
+    err_wrap(&err, "refused lines of '%.200s' are lost", s->receipt.file);
+    if (!s->lost.code) s->lost = err;
 }
 
 static void on_verdict(void *ctx, const struct ingest_verdict *v) {
@@ -49,13 +52,13 @@ static void on_verdict(void *ctx, const struct ingest_verdict *v) {
         receipt_note(&s->receipt, rec->line, v->err.text);
         return;
     }
-    refuse(s, rec, &v->err, NULL);
+    refuse(s, rec, &v->err);
 }
 
 static int on_batch(void *ctx, const struct decode_record *records, size_t n, struct err *err) {
     struct session *s = ctx;
     if (n == 1 && records[0].bad) {
-        refuse(s, &records[0], records[0].bad, NULL);
+        refuse(s, &records[0], records[0].bad);
         return 0;
     }
     if (n > s->records_cap) {
@@ -130,19 +133,32 @@ static void write_receipt(struct session *s) {
     s->receipt.last_seq = last;
     if (!s->receipt.accepted) s->receipt.first_seq = s->receipt.last_seq = 0;
     s->last_seq_told = last;
-    receipt_write(s->fs, s->place, &s->receipt);
+    struct err err = ERR_INIT;
+    if (receipt_write(s->fs, s->place, &s->receipt, &err) && !s->lost.code) s->lost = err;
+}
+
+/* A line in errors.jsonl for what close does not answer. */
+static void note_lost(struct call *c, struct session *s) {
+    struct buf path = BUF_INIT;
+    if (!s->lost.code) return;
+    pthread_mutex_lock(&s->fs->places_lock);
+    buf_printf(&path, "%s/ingest/%s", s->place->name, s->receipt.file);
+    pthread_mutex_unlock(&s->fs->places_lock);
+    error_log_add(&s->fs->errors, buf_str(&path), c->pid, "close", errno_of(s->lost.code), &s->lost, NULL);
+    buf_release(&path);
+    err_clear(&s->lost);
 }
 
 static void keep_cut(struct session *s) {
     struct decode_record rec;
     if (s->cut_kept || !decode_rest(s->decoder, &rec)) return;
-    refuse(s, &rec, rec.bad, NULL);
+    refuse(s, &rec, rec.bad);
     s->cut_kept = true;
 }
 
 int session_flush(struct call *c, struct session *s, bool own) {
     bool cut = false;
-    if (!s->dirty && !s->untold.code) return 0;
+    if (!s->dirty && !s->untold.code && !s->lost.code) return 0;
     if (own && s->dirty) {
         int r = decode_pause(s->decoder, &cut, &c->err);
         if (r && !s->receipt.error.code) s->receipt.error = c->err;
@@ -155,12 +171,15 @@ int session_flush(struct call *c, struct session *s, bool own) {
         err_clear(&c->err);
         return 0;
     }
-    if (r) return r;
-    if (!s->untold.code) return 0;
-    c->err = s->untold;
-    c->hint = NULL;
-    err_clear(&s->untold);
-    return -(int)c->err.code;
+    struct err *answer = s->untold.code ? &s->untold : &s->lost;
+    if (!r && answer->code) {
+        c->err = *answer;
+        c->hint = NULL;
+        err_clear(answer);
+        r = -(int)c->err.code;
+    }
+    note_lost(c, s);
+    return r;
 }
 
 int session_sync(struct call *c, struct session *s) {
@@ -171,8 +190,9 @@ void session_close(struct call *c, struct session *s) {
     if (!s) return;
     bool due = s->receipt.target ? s->receipt.bytes > 0 : s->dirty;
     if (!s->cut_kept) decode_end(s->decoder, &c->err);
-    if (s->dirty) commit(c, s);
+    if (s->dirty && commit(c, s)) s->lost = c->err;
     if (due) write_receipt(s);
+    note_lost(c, s);
     ingest_close(s->in);
     decode_free(s->decoder);
     receipt_release(&s->receipt);

@@ -141,10 +141,10 @@ int text_collection_status(struct call *c, struct place *p, struct buf *b, int64
     buf_adds(b, "{\n");
     json_member(b, "name", p->name);
     json_member(b, "id", p->cid);
-    buf_printf(b, "  \"documents\": %llu,\n  \"bytes\": %llu,\n  \"segments\": %llu,\n  \"shards\": %u,\n"
-                  "  \"partitions\": %u,\n",
-               (unsigned long long)s.documents, (unsigned long long)s.bytes, (unsigned long long)s.segments, s.n_shards,
-               s.n_partitions);
+    buf_printf(b, "  \"documents\": %llu,\n  \"documents_seq\": %llu,\n", (unsigned long long)s.documents,
+               (unsigned long long)s.documents_seq);
+    buf_printf(b, "  \"bytes\": %llu,\n  \"segments\": %llu,\n  \"shards\": %u,\n  \"partitions\": %u,\n",
+               (unsigned long long)s.bytes, (unsigned long long)s.segments, s.n_shards, s.n_partitions);
     buf_printf(b, "  \"seq_written\": %llu,\n  \"seq_committed\": %llu,\n  \"unbuilt_records\": %llu,\n",
                (unsigned long long)s.seq_written, (unsigned long long)s.seq_committed,
                (unsigned long long)s.unbuilt_records);
@@ -158,7 +158,8 @@ int text_collection_status(struct call *c, struct place *p, struct buf *b, int64
         buf_adds(b, i ? ",\n    {\"field\": " : "\n    {\"field\": ");
         buf_add_json_string(b, s.indexing[i].field, strlen(s.indexing[i].field));
         buf_printf(b, ", \"segments_left\": %llu, \"documents_left\": %llu}",
-                   (unsigned long long)s.indexing[i].segments_left, (unsigned long long)s.indexing[i].documents_left);
+                   (unsigned long long)s.indexing[i].segments_left,
+                   (unsigned long long)s.indexing[i].documents_left);
     }
     buf_adds(b, s.n_indexing ? "\n  ],\n" : "],\n");
     if (s.last_error[0]) json_time(b, "last_error_time", s.last_error_ms);

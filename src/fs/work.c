@@ -1,6 +1,7 @@
 /* Worker pools with job queues that can be reached into: an interrupted job must be answered at once. */
 #include "work.h"
 #include "util/buf.h"
+#include "util/clock.h"
 
 #include <errno.h>
 #include <time.h>
@@ -90,6 +91,7 @@ int work_start(struct work *w, const unsigned threads[WORK_POOLS]) {
 void work_push_locked(struct work *w, struct job *j, enum work_pool pool) {
     j->pool = pool;
     j->state = JOB_QUEUED;
+    j->pushed_ms = clock_mono_us(&clock_system) / 1000;
     w->busy++;
     job_list_add(&w->pools[pool].queue, j);
     pthread_cond_signal(&w->pools[pool].more);
@@ -107,15 +109,28 @@ static void push_front(struct job_list *l, struct job *j) {
     j->prev->next = j->next->prev = j;
 }
 
-void work_cancel_locked(struct work *w, struct job *j) {
-    j->cancel = 1;
-    if (j->state != JOB_QUEUED && j->state != JOB_PARKED) return;
+static void answer_first(struct work *w, struct job *j) {
     job_unlink(j);
     if (j->state == JOB_PARKED) w->busy++;
     j->state = JOB_QUEUED;
     j->pool = WORK_META;
     push_front(&w->pools[WORK_META].queue, j);
     pthread_cond_signal(&w->pools[WORK_META].more);
+}
+
+void work_cancel_locked(struct work *w, struct job *j) {
+    __atomic_store_n(&j->cancel, 1, __ATOMIC_RELAXED);
+    if ((j->state == JOB_QUEUED && !j->patient) || j->state == JOB_PARKED) answer_first(w, j);
+}
+
+void work_sweep(struct work *w, int64_t since_ms) {
+    pthread_mutex_lock(&w->lock);
+    struct job *head = &w->pools[WORK_DOCS].queue.head;
+    for (struct job *j = head->next, *next; j != head; j = next) {
+        next = j->next;
+        if (j->cancel && j->pushed_ms < since_ms) answer_first(w, j);
+    }
+    pthread_mutex_unlock(&w->lock);
 }
 
 bool work_drain(struct work *w, int64_t timeout_ms) {

@@ -8,7 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum work_pool { WORK_META, WORK_QUERY, WORK_WRITE, WORK_POOLS };
+/* WORK_DOCS: documents by name, which may have to wait until what was written just now is indexed. */
+enum work_pool { WORK_META, WORK_DOCS, WORK_QUERY, WORK_WRITE, WORK_POOLS };
 enum job_state { JOB_NEW, JOB_QUEUED, JOB_PARKED, JOB_RUNNING };
 
 /* Embedded in what is to be done. Guarded by the lock of struct work, but for cancel (set once, read
@@ -19,6 +20,8 @@ struct job {
     enum work_pool pool;
     enum job_state state;
     volatile int cancel;
+    bool patient;      /* stays in its queue when it is canceled, until work_sweep */
+    int64_t pushed_ms; /* monotonic */
 };
 struct job_list {
     struct job head; /* ring */
@@ -48,6 +51,8 @@ void work_push_locked(struct work *w, struct job *j, enum work_pool pool);
 /* Sets cancel; a job that is still queued is moved to the front of the metadata pool, where it can answer.
  * With the lock held. */
 void work_cancel_locked(struct work *w, struct job *j);
+/* Patient jobs that are canceled and were queued before since_ms move to where they can answer. */
+void work_sweep(struct work *w, int64_t since_ms);
 /* Waits until nothing is queued or running, at most timeout_ms. False: still busy. */
 bool work_drain(struct work *w, int64_t timeout_ms);
 /* Ends the threads after what is queued. */

@@ -33,7 +33,9 @@ char *xstrndup(const char *s, size_t len) {
     return p;
 }
 
-char *xstrdup(const char *s) { return xstrndup(s, strlen(s)); }
+char *xstrdup(const char *s) {
+    return xstrndup(s, strlen(s));
+}
 
 void buf_release(struct buf *b) {
     free(b->data);
@@ -59,9 +61,13 @@ void buf_add(struct buf *b, const void *data, size_t len) {
     if (len) memcpy(buf_grow(b, len), data, len);
 }
 
-void buf_adds(struct buf *b, const char *s) { buf_add(b, s, strlen(s)); }
+void buf_adds(struct buf *b, const char *s) {
+    buf_add(b, s, strlen(s));
+}
 
-void buf_addc(struct buf *b, char c) { *buf_grow(b, 1) = (uint8_t)c; }
+void buf_addc(struct buf *b, char c) {
+    *buf_grow(b, 1) = (uint8_t)c;
+}
 
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap) {
     va_list again;
@@ -105,12 +111,23 @@ void buf_add_json_string(struct buf *b, const char *s, size_t len) {
         buf_add(b, s + from, i - from);
         from = i + 1;
         switch (c) {
-        case '"': buf_adds(b, "\\\""); break;
-        case '\\': buf_adds(b, "\\\\"); break;
-        case '\n': buf_adds(b, "\\n"); break;
-        case '\r': buf_adds(b, "\\r"); break;
-        case '\t': buf_adds(b, "\\t"); break;
-        default: buf_printf(b, "\\u%04x", c);
+        case '"':
+            buf_adds(b, "\\\"");
+            break;
+        case '\\':
+            buf_adds(b, "\\\\");
+            break;
+        case '\n':
+            buf_adds(b, "\\n");
+            break;
+        case '\r':
+            buf_adds(b, "\\r");
+            break;
+        case '\t':
+            buf_adds(b, "\\t");
+            break;
+        default:
+            buf_printf(b, "\\u%04x", c);
         }
     }
     buf_add(b, s + from, len - from);
@@ -141,7 +158,9 @@ void *arena_alloc(struct arena *a, size_t size) {
     return p;
 }
 
-void *arena_zalloc(struct arena *a, size_t size) { return memset(arena_alloc(a, size), 0, size); }
+void *arena_zalloc(struct arena *a, size_t size) {
+    return memset(arena_alloc(a, size), 0, size);
+}
 
 char *arena_strndup(struct arena *a, const char *s, size_t len) {
     char *p = arena_alloc(a, len + 1);

@@ -1,7 +1,7 @@
 /* Memory: a growable byte buffer, an arena, and allocation that cannot fail.
  *
- * Small allocations never return NULL: when memory is out the process aborts, which the crash-only protocol of
- * the log and the commit makes safe. Sizes that come from a user are bounded before anything is allocated.
+ * Small allocations never return NULL: when memory is out the process aborts, which the crash-only protocol
+ * of the log and the commit makes safe. Sizes that come from a user are bounded before anything is allocated.
  */
 #pragma once
 #include <stdarg.h>
@@ -22,12 +22,12 @@ char *xstrndup(const char *s, size_t len);
 #define MAX(a, b)     ((a) > (b) ? (a) : (b))
 
 /* Makes room for one more element of a plain growable array (pointer, count, capacity). */
-#define VEC_GROW(p, n, cap)                                                                                          \
-    do {                                                                                                             \
-        if ((n) >= (cap)) {                                                                                          \
-            (cap) = (cap) ? (cap) * 2 : 8;                                                                           \
-            (p) = xrealloc((p), (size_t)(cap) * sizeof *(p));                                                        \
-        }                                                                                                            \
+#define VEC_GROW(p, n, cap)                                                                                  \
+    do {                                                                                                     \
+        if ((n) >= (cap)) {                                                                                  \
+            (cap) = (cap) ? (cap)*2 : 8;                                                                     \
+            (p) = xrealloc((p), (size_t)(cap) * sizeof *(p));                                                \
+        }                                                                                                    \
     } while (0)
 
 /* A growable byte buffer. One thread. After init, .data is NULL until something is added. buf_str makes it a
@@ -36,7 +36,8 @@ struct buf {
     uint8_t *data;
     size_t len, cap;
 };
-#define BUF_INIT {0}
+#define BUF_INIT                                                                                             \
+    { 0 }
 
 void buf_release(struct buf *b);
 void buf_reserve(struct buf *b, size_t more);
@@ -47,7 +48,9 @@ void buf_addc(struct buf *b, char c);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap);
 const char *buf_str(struct buf *b);
-static inline void buf_clear(struct buf *b) { b->len = 0; }
+static inline void buf_clear(struct buf *b) {
+    b->len = 0;
+}
 /* Gives the memory to the caller (free()); the buffer is empty afterwards. */
 uint8_t *buf_detach(struct buf *b, size_t *ret_len);
 /* Adds s as a JSON string with its quotes. The bytes must be valid UTF-8. */
@@ -59,7 +62,8 @@ struct arena {
     struct arena_chunk *head;
     uint8_t *next, *end;
 };
-#define ARENA_INIT {0}
+#define ARENA_INIT                                                                                           \
+    { 0 }
 void *arena_alloc(struct arena *a, size_t size);
 void *arena_zalloc(struct arena *a, size_t size);
 char *arena_strndup(struct arena *a, const char *s, size_t len); /* NUL-terminated copy */

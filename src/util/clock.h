@@ -1,11 +1,12 @@
-/* The replaceable sources of time and randomness: a simulator drives the engine through these. Thread-safe. */
+/* The replaceable sources of time and randomness: a simulator drives the engine through these. Thread-safe.
+ */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
 
 struct clock {
-    int64_t (*now_ms)(struct clock *);   /* wall clock, Unix epoch, UTC */
-    int64_t (*mono_us)(struct clock *);  /* monotonic */
+    int64_t (*now_ms)(struct clock *);  /* wall clock, Unix epoch, UTC */
+    int64_t (*mono_us)(struct clock *); /* monotonic */
     void *ctx;
 };
 struct rng {
@@ -14,8 +15,12 @@ struct rng {
 };
 extern struct clock clock_system;
 extern struct rng rng_system; /* getrandom */
-static inline int64_t clock_now_ms(struct clock *c) { return c->now_ms(c); }
-static inline int64_t clock_mono_us(struct clock *c) { return c->mono_us(c); }
+static inline int64_t clock_now_ms(struct clock *c) {
+    return c->now_ms(c);
+}
+static inline int64_t clock_mono_us(struct clock *c) {
+    return c->mono_us(c);
+}
 /* 32 hex digits + NUL. */
 void rng_uuid(struct rng *r, char out[33]);
 

@@ -3,9 +3,15 @@
 
 #include <pthread.h>
 
-void buf_add_u16(struct buf *b, uint16_t v) { put_u16(buf_grow(b, 2), v); }
-void buf_add_u32(struct buf *b, uint32_t v) { put_u32(buf_grow(b, 4), v); }
-void buf_add_u64(struct buf *b, uint64_t v) { put_u64(buf_grow(b, 8), v); }
+void buf_add_u16(struct buf *b, uint16_t v) {
+    put_u16(buf_grow(b, 2), v);
+}
+void buf_add_u32(struct buf *b, uint32_t v) {
+    put_u32(buf_grow(b, 4), v);
+}
+void buf_add_u64(struct buf *b, uint64_t v) {
+    put_u64(buf_grow(b, 8), v);
+}
 
 void buf_add_varint(struct buf *b, uint64_t v) {
     buf_reserve(b, 10);

@@ -33,7 +33,8 @@ static const char *const names[ERR_CODE_COUNT] = {
     [ERR_UNSUPPORTED] = "unsupported",
 };
 
-static int set_va(struct err *err, enum err_code code, uint32_t line, uint32_t column, const char *fmt, va_list ap) {
+static int set_va(struct err *err, enum err_code code, uint32_t line, uint32_t column, const char *fmt,
+                  va_list ap) {
     if (err) {
         err->code = code;
         err->line = line;
@@ -61,17 +62,30 @@ int err_at(struct err *err, enum err_code code, uint32_t line, uint32_t column, 
 
 static enum err_code code_of_errno(int e) {
     switch (e) {
-    case ENOENT: return ERR_NOT_FOUND;
-    case EEXIST: return ERR_EXISTS;
-    case EROFS: return ERR_READ_ONLY;
+    case ENOENT:
+        return ERR_NOT_FOUND;
+    case EEXIST:
+        return ERR_EXISTS;
+    case EROFS:
+        return ERR_READ_ONLY;
     case EACCES:
-    case EPERM: return ERR_PERM;
-    case ENOSPC: return ERR_NO_SPACE;
-    case EDQUOT: return ERR_QUOTA;
-    case ENOMEM: return ERR_NO_MEMORY;
-    case EINTR: return ERR_CANCELED;
-    case ETIMEDOUT: return ERR_TIMEOUT;
-    default: return ERR_IO;
+    case EPERM:
+        return ERR_PERM;
+    case ENOSPC:
+        return ERR_NO_SPACE;
+    case EDQUOT:
+        return ERR_QUOTA;
+    case ENOMEM:
+        return ERR_NO_MEMORY;
+    case EMFILE: /* too many open files: some will be closed */
+    case ENFILE:
+        return ERR_BUSY;
+    case EINTR:
+        return ERR_CANCELED;
+    case ETIMEDOUT:
+        return ERR_TIMEOUT;
+    default:
+        return ERR_IO;
     }
 }
 

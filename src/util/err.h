@@ -1,8 +1,9 @@
 /* Errors: a code that steers and a text that explains.
  *
  * Every function that can fail returns 0 or a negative code (-ERR_x) and takes a struct err * as its last
- * parameter (NULL allowed: the text is dropped). The text is set where the reason is known; callers add context
- * with err_wrap and never overwrite. Codes are translated once per boundary (src/fs/errno.c to errno).
+ * parameter (NULL allowed: the text is dropped). The text is set where the reason is known; callers add
+ * context with err_wrap and never overwrite. Codes are translated once per boundary (src/fs/errno.c to
+ * errno).
  */
 #pragma once
 #include <stddef.h>
@@ -42,7 +43,8 @@ struct err {
     char text[480];
 };
 
-#define ERR_INIT {.code = ERR_NONE}
+#define ERR_INIT                                                                                             \
+    { .code = ERR_NONE }
 
 /* Sets code and text; returns -code. */
 int err_set(struct err *err, enum err_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

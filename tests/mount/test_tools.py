@@ -233,6 +233,7 @@ TABLE = [
     ("saved query", "echo 'title:whale' > c/queries/w.json; cat 'c/query/@w' | jq -r .doc.id; ls c/query", "1\n@w\n"),
     (".run", "exec 3<>c/query/.run; echo '{\"query\":{\"queryString\":{\"query\":\"whale\"}}}' >&3; "
      "cat <&3 | jq -r .doc.id", "1\n"),
+    (".run with options", "exec 3<>c/query/.run; echo 'title:*?size=1&format=ids&sort=year:asc' >&3; cat <&3 | wc -l", "1\n"),
 ]
 
 

@@ -1,4 +1,5 @@
-/* The engine end to end on a temporary directory: writes, reads, builds, merges, history, clones, restores, cleaning. */
+/* The engine end to end on a temporary directory: writes, reads, builds, merges, history, clones, restores,
+ * cleaning. */
 #include "engine.h"
 #include "test.h"
 #include "util/codec.h"
@@ -9,7 +10,9 @@
 static char dir[64];
 static struct err err;
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
+static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
+    return remove(path);
+}
 
 static struct engine *open_engine(void) {
     struct engine_options o;
@@ -55,13 +58,15 @@ static const char *ask(struct engine *e, const struct view *v, const char *spec)
     struct answer *a;
     query_request_init(&req);
     out[0] = 0;
-    if (query_request_parse_spec(spec, strlen(spec), &req, &err) || engine_query(e, v, "c", &req, NULL, &a, &err)) {
+    if (query_request_parse_spec(spec, strlen(spec), &req, &err) ||
+        engine_query(e, v, "c", &req, NULL, &a, &err)) {
         snprintf(out, sizeof out, "error: %s", err.text);
         query_request_release(&req);
         return out;
     }
     for (uint32_t i = 0; i < a->n_hits; i++)
-        snprintf(out + strlen(out), sizeof out - strlen(out), "%s%s:%.9g", i ? " " : "", a->hits[i].id, (double)a->hits[i].score);
+        snprintf(out + strlen(out), sizeof out - strlen(out), "%s%s:%.9g", i ? " " : "", a->hits[i].id,
+                 (double)a->hits[i].score);
     answer_free(a);
     query_request_release(&req);
     return out;
@@ -75,15 +80,21 @@ static const char *ask_live(struct engine *e, const char *cid, const char *spec)
     return out;
 }
 
-static int count_id(void *ctx, const char *id, size_t len) { return ++*(int *)ctx, 0; }
+static int count_id(void *ctx, const char *id, size_t len) {
+    return ++*(int *)ctx, 0;
+}
 
 TEST(write_read_build) {
     struct engine *e = fresh();
     struct collection_info c;
     struct collection_status st;
     CHECK(e);
-    CHECK_OK(engine_create(e, "books", "{\"indexConfigs\":{\"title\":{\"type\":\"text\",\"analyzers\":[\"english\"]},\"year\":{\"type\":\"long\"}}}", &c, &err));
-    CHECK(put(e, c.cid, INGEST_UPSERT, "{\"id\":\"1\",\"title\":\"Moby Dick, the whale\",\"year\":1851}") == 1);
+    CHECK_OK(engine_create(e, "books",
+                           "{\"indexConfigs\":{\"title\":{\"type\":\"text\",\"analyzers\":[\"english\"]},"
+                           "\"year\":{\"type\":\"long\"}}}",
+                           &c, &err));
+    CHECK(put(e, c.cid, INGEST_UPSERT, "{\"id\":\"1\",\"title\":\"Moby Dick, the whale\",\"year\":1851}") ==
+          1);
     CHECK(put(e, c.cid, INGEST_UPSERT, "{\"id\":\"2\",\"title\":\"Whales and ships\",\"year\":1900}") == 1);
     CHECK(put(e, c.cid, INGEST_UPSERT, "{\"id\":\"3\",\"title\":\"Gardening\",\"year\":2001}") == 1);
     CHECK(put(e, c.cid, INGEST_UPSERT, "{\"id\":\"4\",\"title\":\"x\",\"year\":\"no\"}") == 0);
@@ -113,7 +124,9 @@ TEST(write_read_build) {
     done(e);
 }
 
-static void note(void *ctx, const char *text) { fprintf(stderr, "check: %s\n", text); }
+static void note(void *ctx, const char *text) {
+    fprintf(stderr, "check: %s\n", text);
+}
 
 TEST(history) {
     struct engine *e = fresh();

@@ -1,5 +1,6 @@
-/* Random operations on a few collections against a trivial model: every document, query answers that must not depend on
- * what is built or merged or on the shard count, history. Seed: first number argument or LDBFS_SEED; printed on failure. */
+/* Random operations on a few collections against a trivial model: every document, query answers that must not
+ * depend on what is built or merged or on the shard count, history. Seed: first number argument or
+ * LDBFS_SEED; printed on failure. */
 #include "engine.h"
 #include "test.h"
 #include "util/codec.h"
@@ -37,7 +38,9 @@ static struct engine *e;
 static struct coll_model colls[COLLS];
 static int names;
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
+static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
+    return remove(path);
+}
 
 static bool reopen(void) {
     struct engine_options o;
@@ -50,8 +53,10 @@ static bool reopen(void) {
 }
 
 static void doc_text(int id, int value, char out[200]) {
-    snprintf(out, 200, "{\"id\":\"k%03d\",\"n\":%d,\"w\":\"word%d common%s text\",\"tag\":\"t%d\",\"s\":{\"a%d\":%d.25,\"b\":1}}", id,
-             value, value % 7, value % 3 ? " rare" : "", value % 5, value % 4, value % 60);
+    snprintf(out, 200,
+             "{\"id\":\"k%03d\",\"n\":%d,\"w\":\"word%d common%s "
+             "text\",\"tag\":\"t%d\",\"s\":{\"a%d\":%d.25,\"b\":1}}",
+             id, value, value % 7, value % 3 ? " rare" : "", value % 5, value % 4, value % 60);
 }
 
 static void on_verdict(void *ctx, const struct ingest_verdict *v) {
@@ -67,8 +72,10 @@ static bool write_some(struct coll_model *c, enum ingest_op op) {
     for (size_t i = 0; i < want; i++) {
         int id = (int)rnd(IDS), value = 1 + (int)rnd(1000);
         if (op == INGEST_UPDATE && !c->state.value[id]) continue;
-        if (op == INGEST_DELETE) snprintf(text[n], 200, "\"k%03d\"", id), value = 0;
-        else doc_text(id, value, text[n]);
+        if (op == INGEST_DELETE)
+            snprintf(text[n], 200, "\"k%03d\"", id), value = 0;
+        else
+            doc_text(id, value, text[n]);
         c->state.value[id] = value;
         recs[n] = (struct ingest_record){text[n], strlen(text[n])};
         n++;
@@ -116,9 +123,14 @@ static bool view_matches(struct view *v, const struct state *s) {
     return sc.next == IDS && !sc.bad && view_documents(v) == n;
 }
 
-static const char *const specs[] = {"w:word3 w:rare?size=50", "common AND rare", "n:[100 TO 500]?sort=n:desc&size=30",
-                                    "tag:t2 word1?size=100", "\"common rare\" -word2", "*:*?sort=tag,n:desc&size=60",
-                                    "{\"sparseVector\":{\"field\":\"s\",\"queryVector\":{\"a1\":2,\"a3\":0.5,\"b\":9}}}"};
+static const char *const specs[] = {
+    "w:word3 w:rare?size=50",
+    "common AND rare",
+    "n:[100 TO 500]?sort=n:desc&size=30",
+    "tag:t2 word1?size=100",
+    "\"common rare\" -word2",
+    "*:*?sort=tag,n:desc&size=60",
+    "{\"sparseVector\":{\"field\":\"s\",\"queryVector\":{\"a1\":2,\"a3\":0.5,\"b\":9}}}"};
 
 /* Every collection has a sparse field; every other one is divided by its tag. */
 static const char *const schemas[] = {
@@ -187,10 +199,18 @@ static bool unchanged(struct coll_model *c, int (*what)(struct coll_model *)) {
     return ok;
 }
 
-static int do_build(struct coll_model *c) { return engine_build(e, c->cid, NULL, &err); }
-static int do_merge(struct coll_model *c) { return engine_merge(e, c->cid, rnd(2), &err); }
-static int do_shards(struct coll_model *c) { return engine_set_shards(e, c->cid, 1 + rnd(7), &err); }
-static int do_reopen(struct coll_model *c) { return reopen() ? 0 : -1; }
+static int do_build(struct coll_model *c) {
+    return engine_build(e, c->cid, NULL, &err);
+}
+static int do_merge(struct coll_model *c) {
+    return engine_merge(e, c->cid, rnd(2), &err);
+}
+static int do_shards(struct coll_model *c) {
+    return engine_set_shards(e, c->cid, 1 + rnd(7), &err);
+}
+static int do_reopen(struct coll_model *c) {
+    return reopen() ? 0 : -1;
+}
 
 static struct coll_model *free_slot(void) {
     for (int i = 0; i < COLLS; i++)
@@ -204,7 +224,8 @@ static bool take_snap(struct coll_model *c) {
     snprintf(name, sizeof name, "s%d", names++);
     if (rnd(2)) {
         if (engine_snapshot_create(e, c->cid, name, &info, &err)) return false;
-    } else if (engine_build(e, c->cid, NULL, &err) || engine_snapshot_resolve(e, c->cid, "latest", &info, &err))
+    } else if (engine_build(e, c->cid, NULL, &err) ||
+               engine_snapshot_resolve(e, c->cid, "latest", &info, &err))
         return err.code == ERR_NOT_FOUND; /* nothing was ever written */
     struct snap *s = &c->snaps[c->n_snaps < SNAPS ? c->n_snaps++ : (int)rnd(SNAPS)];
     memcpy(s->version, info.version, sizeof s->version);
@@ -238,7 +259,9 @@ static bool drop_one(struct coll_model *c) {
     return true;
 }
 
-static void note(void *ctx, const char *text) { fprintf(stderr, "check: %s\n", text); }
+static void note(void *ctx, const char *text) {
+    fprintf(stderr, "check: %s\n", text);
+}
 
 static bool clean_all(void) {
     struct clean_result done;
@@ -249,7 +272,8 @@ static bool clean_all(void) {
             if (!strncmp(colls[i].snaps[k].version, "named:", 6)) colls[i].snaps[n++] = colls[i].snaps[k];
         colls[i].n_snaps = n;
     }
-    return !engine_clean(e, 0, 0, &done, &err) && !engine_check(e, note, NULL, &objects, &problems, &err) && !problems;
+    return !engine_clean(e, 0, 0, &done, &err) && !engine_check(e, note, NULL, &objects, &problems, &err) &&
+           !problems;
 }
 
 static bool step(void) {
@@ -265,33 +289,54 @@ static bool step(void) {
         return true;
     }
     switch (rnd(24)) {
-    case 0: case 1: case 2: case 3: return write_some(c, INGEST_UPSERT);
-    case 4: case 5: return write_some(c, INGEST_DELETE);
-    case 6: case 7: return write_some(c, INGEST_UPDATE);
-    case 8: case 9: return unchanged(c, do_build);
-    case 10: return unchanged(c, do_merge);
-    case 11: return unchanged(c, do_shards);
-    case 12: return unchanged(c, do_reopen);
-    case 13: case 14: return take_snap(c);
-    case 15: return clone_one(c);
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+        return write_some(c, INGEST_UPSERT);
+    case 4:
+    case 5:
+        return write_some(c, INGEST_DELETE);
+    case 6:
+    case 7:
+        return write_some(c, INGEST_UPDATE);
+    case 8:
+    case 9:
+        return unchanged(c, do_build);
+    case 10:
+        return unchanged(c, do_merge);
+    case 11:
+        return unchanged(c, do_shards);
+    case 12:
+        return unchanged(c, do_reopen);
+    case 13:
+    case 14:
+        return take_snap(c);
+    case 15:
+        return clone_one(c);
     case 16:
         if (!c->n_snaps) return true;
         const struct snap *s = &c->snaps[rnd((uint32_t)c->n_snaps)];
         c->state = s->state;
         return !engine_restore(e, c->cid, s->version, &err);
-    case 17: return drop_one(c);
+    case 17:
+        return drop_one(c);
     case 18:
         snprintf(name, sizeof name, "r%d", names++);
         return !engine_rename(e, c->cid, name, &err);
-    case 19: return rnd(4) || clean_all();
-    case 20: return check_snap(c);
-    default: return check_live(c);
+    case 19:
+        return rnd(4) || clean_all();
+    case 20:
+        return check_snap(c);
+    default:
+        return check_live(c);
     }
 }
 
 TEST(random_operations) {
     const char *seed = getenv("LDBFS_SEED");
-    rng_state = seed ? strtoull(seed, NULL, 10) : (uint64_t)getpid() * 7919 + (uint64_t)clock_now_ms(&clock_system);
+    rng_state =
+        seed ? strtoull(seed, NULL, 10) : (uint64_t)getpid() * 7919 + (uint64_t)clock_now_ms(&clock_system);
     uint64_t start = rng_state;
     snprintf(dir, sizeof dir, "/tmp/ldbfs-model-XXXXXX");
     CHECK(mkdtemp(dir) && reopen());

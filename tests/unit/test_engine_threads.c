@@ -1,5 +1,6 @@
-/* Writers, readers and the background builder and merger at once in one engine: what a thread has written it reads
- * back at once, documents never vanish, and at the end everything is there. Run under ThreadSanitizer too. */
+/* Writers, readers and the background builder and merger at once in one engine: what a thread has written it
+ * reads back at once, documents never vanish, and at the end everything is there. Run under ThreadSanitizer
+ * too. */
 #include "engine.h"
 #include "test.h"
 
@@ -14,7 +15,9 @@ static struct engine *e;
 static struct collection_info coll;
 static int writers_left = WRITERS; /* atomic */
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
+static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
+    return remove(path);
+}
 
 static void on_verdict(void *ctx, const struct ingest_verdict *v) {}
 
@@ -26,7 +29,8 @@ static const char *write_round(int w, int round) {
     uint64_t good;
     for (int i = 0; i < PER_ROUND; i++) { /* half new, half again with a new value */
         int id = round * PER_ROUND / 2 + i;
-        snprintf(text[i], sizeof text[i], "{\"id\":\"w%d-%05d\",\"t\":\"writer%d word%d\",\"n\":%d}", w, id, w, id % 11, round);
+        snprintf(text[i], sizeof text[i], "{\"id\":\"w%d-%05d\",\"t\":\"writer%d word%d\",\"n\":%d}", w, id,
+                 w, id % 11, round);
         recs[i] = (struct ingest_record){text[i], strlen(text[i])};
     }
     if (engine_ingest_open(e, coll.cid, INGEST_UPSERT, &in, &err)) return "open";
@@ -47,8 +51,10 @@ static const char *read_back(int w, int round) {
         snprintf(id, sizeof id, "w%d-%05d", w, round * PER_ROUND / 2 + i);
         snprintf(want, sizeof want, "\"n\":%d}", round);
         buf_clear(&doc);
-        if (view_doc(v, id, strlen(id), &doc, NULL, &err)) wrong = "a written document is missing";
-        else if (!strstr(buf_str(&doc), want)) wrong = "an old version came back";
+        if (view_doc(v, id, strlen(id), &doc, NULL, &err))
+            wrong = "a written document is missing";
+        else if (!strstr(buf_str(&doc), want))
+            wrong = "an old version came back";
     }
     buf_release(&doc);
     view_unref(v);
@@ -78,7 +84,8 @@ static void *reader(void *p) {
         struct view *v;
         struct answer *a;
         if (engine_view_live(e, coll.cid, true, &v, &err)) return "view";
-        if (engine_query(e, v, "c", &req, NULL, &a, &err)) wrong = "query";
+        if (engine_query(e, v, "c", &req, NULL, &a, &err))
+            wrong = "query";
         else {
             if (a->total < last || a->total != view_documents(v)) wrong = "documents vanished";
             last = a->total;
@@ -102,7 +109,9 @@ static void *merger(void *p) {
     return NULL;
 }
 
-static void note(void *ctx, const char *text) { fprintf(stderr, "check: %s\n", text); }
+static void note(void *ctx, const char *text) {
+    fprintf(stderr, "check: %s\n", text);
+}
 
 TEST(side_by_side) {
     struct err err = ERR_INIT;

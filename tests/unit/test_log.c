@@ -13,7 +13,9 @@ static const char cid[] = "0123456789abcdef0123456789abcdef";
 static char dir[64];
 static struct err err;
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
+static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
+    return remove(path);
+}
 
 static struct log_store *store_fresh(void) {
     struct log_store *s;
@@ -33,8 +35,12 @@ static int append(struct log *log, const char *prefix, int n) {
     static char ids[64][32];
     for (int i = 0; i < n; i++) {
         snprintf(ids[i], sizeof ids[i], "%s%d", prefix, i);
-        recs[i] = (struct log_record){.op = LOG_PUT, .schema_version = 1, .id = ids[i], .id_len = (uint32_t)strlen(ids[i]),
-                                      .body = "{}", .body_len = 2};
+        recs[i] = (struct log_record){.op = LOG_PUT,
+                                      .schema_version = 1,
+                                      .id = ids[i],
+                                      .id_len = (uint32_t)strlen(ids[i]),
+                                      .body = "{}",
+                                      .body_len = 2};
     }
     return log_append(log, recs, (size_t)n, 0, NULL, NULL, &err);
 }
@@ -50,7 +56,8 @@ static int see(void *p, const struct log_record *rec, struct err *e) {
     if (s->n && rec->seq != s->last + 1) s->gap = true;
     s->last = rec->seq;
     s->n++;
-    if (s->n < 200) snprintf(s->ids + strlen(s->ids), sizeof s->ids - strlen(s->ids), "%.*s ", (int)rec->id_len, rec->id);
+    if (s->n < 200)
+        snprintf(s->ids + strlen(s->ids), sizeof s->ids - strlen(s->ids), "%.*s ", (int)rec->id_len, rec->id);
     return 0;
 }
 
@@ -145,7 +152,8 @@ TEST(damage_before_the_end_is_an_error) {
     store_done(store);
 }
 
-/* One bit anywhere in a log whose records are acknowledged: an error, or (in front of nothing) never fewer records. */
+/* One bit anywhere in a log whose records are acknowledged: an error, or (in front of nothing) never fewer
+ * records. */
 TEST(every_flipped_byte_is_noticed) {
     struct log_store *store = store_fresh();
     struct log *log;
@@ -165,7 +173,8 @@ TEST(every_flipped_byte_is_noticed) {
         bad = byte ^ 0x10;
         CHECK(pwrite(fd, &bad, 1, off) == 1);
         int r = read_all(store, &s);
-        if (!r && s.n != 10) fprintf(stderr, "offset %lld: %llu records\n", (long long)off, (unsigned long long)s.n);
+        if (!r && s.n != 10)
+            fprintf(stderr, "offset %lld: %llu records\n", (long long)off, (unsigned long long)s.n);
         CHECK(r == -ERR_CORRUPT || r == -ERR_CONFLICT || s.n == 10);
         CHECK(pwrite(fd, &byte, 1, off) == 1);
     }
@@ -214,7 +223,8 @@ TEST(failed_sync_moves_to_a_new_segment) {
     store_done(store);
 }
 
-/* Fails every n-th write, sync and open in turn: what was acknowledged is there, nothing twice, numbers without a gap. */
+/* Fails every n-th write, sync and open in turn: what was acknowledged is there, nothing twice, numbers
+ * without a gap. */
 static int fault_round(const char *op, unsigned after, bool short_write) {
     struct log_store *inner = store_fresh(), *store = log_store_fault(inner);
     struct log *log;
@@ -243,8 +253,8 @@ static int fault_round(const char *op, unsigned after, bool short_write) {
         if (at && strstr(at + 1, id)) bad = 1;
     }
     if (bad)
-        fprintf(stderr, "%s after %u short %d: r %d n %llu acked %llu ids %s (%s)\n", op, after, short_write, r,
-                (unsigned long long)s.n, (unsigned long long)acked, s.ids, err.text);
+        fprintf(stderr, "%s after %u short %d: r %d n %llu acked %llu ids %s (%s)\n", op, after, short_write,
+                r, (unsigned long long)s.n, (unsigned long long)acked, s.ids, err.text);
     store_done(store);
     return bad;
 }
@@ -291,7 +301,7 @@ TEST(a_reader_notices_replaced_history) {
     CHECK(!stat(path, &st));
     CHECK_OK(append(a, "lost", 2));
     CHECK_OK(log_read(a, &c, see, &s, &err)); /* sees 4 */
-    CHECK(!truncate(path, st.st_size)); /* the machine that wrote them lost them */
+    CHECK(!truncate(path, st.st_size));       /* the machine that wrote them lost them */
     CHECK_OK(log_open(store, cid, &clock_system, &b, &err));
     CHECK_OK(append(b, "new", 2));
     CHECK_OK(append(b, "more", 2));
@@ -315,7 +325,9 @@ TEST(processes_append_side_by_side) {
         for (int i = 0; i < ROUNDS; i++) {
             uint64_t last;
             bool any;
-            if (append(log, prefix, 1 + i % 3) || log_end(log, &last, &any, &err) || log_sync(log, last, &err)) _exit(2);
+            if (append(log, prefix, 1 + i % 3) || log_end(log, &last, &any, &err) ||
+                log_sync(log, last, &err))
+                _exit(2);
         }
         _exit(0);
     }

@@ -177,6 +177,8 @@ TEST(json_body) {
     GIVES(body, " \n{\"query\":\"a\"}\n", "text=a|");
     GIVES(body, "title:whale AND x\n", "text=title:whale AND x|");
     GIVES(body, "\"white whale\"", "text=\"white whale\"|");
+    GIVES(body, "hello?size=1&sort=year\n", "text=hello|size=1|sort=year|");
+    GIVES(body, "50%2F50", "text=50/50|");
     GIVES(body, "", "text=|");
     GIVES(body, "{", "text={|");
     GIVES(body, "{\"query\":\"a\"", "12: the query is not valid JSON");

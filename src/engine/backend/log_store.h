@@ -1,6 +1,6 @@
-/* The write buffer's storage: append-only segment files of one log per collection id. Made so that a local directory
- * and an NFS (EFS) mount can both keep it: no O_APPEND, no mmap, locks that exclude across clients and threads.
- * The protocol above it (frames, sequence numbers, group commit) is index/log.h.
+/* The write buffer's storage: append-only segment files of one log per collection id. Made so that a local
+ * directory and an NFS (EFS) mount can both keep it: no O_APPEND, no mmap, locks that exclude across clients
+ * and threads. The protocol above it (frames, sequence numbers, group commit) is index/log.h.
  *
  * Segment names are "<8 hex ordinal>-<16 hex first sequence number>.log". Thread-safe unless said otherwise.
  */
@@ -21,12 +21,13 @@ struct log_file; /* an open segment: pread, pwrite, sync. Thread-safe. */
 
 struct log_store_ops {
     const char *name;
-    /* The append lock of a log: exclusive between threads, processes and machines. Blocks. `ret_lock` is an opaque
-     * token for unlock. Creates the log's directory when it is missing. */
+    /* The append lock of a log: exclusive between threads, processes and machines. Blocks. `ret_lock` is an
+     * opaque token for unlock. Creates the log's directory when it is missing. */
     int (*lock)(struct log_store *, const char *cid, void **ret_lock, struct err *);
     void (*unlock)(struct log_store *, void *lock);
     /* Segments by ordinal. *ret is malloc'ed; a missing log is an empty list. */
-    int (*list)(struct log_store *, const char *cid, struct log_segment_name **ret, size_t *ret_n, struct err *);
+    int (*list)(struct log_store *, const char *cid, struct log_segment_name **ret, size_t *ret_n,
+                struct err *);
     /* Opens a segment; create: it must not exist, and its directory entry is durable when this returns. */
     int (*open)(struct log_store *, const char *cid, const char *name, bool create, struct log_file **ret,
                 struct err *);
@@ -48,10 +49,10 @@ struct log_file {
     const struct log_store_ops *ops;
 };
 
-/* DIR/<cid>/{lock,*.log}. Locks: an OFD lock on `lock` (one open file description per lock() call, so that threads
- * exclude each other too). */
+/* DIR/<cid>/{lock,*.log}. Locks: an OFD lock on `lock` (one open file description per lock() call, so that
+ * threads exclude each other too). */
 int log_store_dir_open(const char *dir, struct log_store **ret, struct err *);
-/* Decorator for tests: fails the Nth write/sync/open from now once ("write", "sync", "open"; short: a write that stops
- * half way). Owns inner. */
+/* Decorator for tests: fails the Nth write/sync/open from now once ("write", "sync", "open"; short: a write
+ * that stops half way). Owns inner. */
 struct log_store *log_store_fault(struct log_store *inner);
 void log_store_fault_set(struct log_store *fault, const char *op, unsigned after, bool short_write);

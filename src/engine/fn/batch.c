@@ -3,7 +3,7 @@
 #include "util/jval.h"
 
 struct raw {
-    uint64_t prefix;  /* first 8 id bytes, big-endian: compares like memcmp */
+    uint64_t prefix; /* first 8 id bytes, big-endian: compares like memcmp */
     const char *id, *body;
     uint64_t seq;
     int64_t time_ms;
@@ -69,7 +69,8 @@ static bool same_id(const struct raw *a, const struct raw *b) {
     return a->id_len == b->id_len && !memcmp(a->id, b->id, a->id_len);
 }
 
-int doc_patch(const char *doc, size_t doc_len, const char *patch, size_t patch_len, struct buf *out, struct err *err) {
+int doc_patch(const char *doc, size_t doc_len, const char *patch, size_t patch_len, struct buf *out,
+              struct err *err) {
     struct arena arena = ARENA_INIT;
     struct jval *d, *p;
     int r = jval_parse(&arena, doc, doc_len, &d, err);
@@ -102,7 +103,8 @@ int doc_patch(const char *doc, size_t doc_len, const char *patch, size_t patch_l
 static int resolve_id(struct batch *b, const struct raw *raws, size_t n, batch_lookup_fn *lookup, void *ctx,
                       struct err *err) {
     struct change *c = &b->changes[b->n++];
-    *c = (struct change){.id = raws[0].id, .id_len = raws[0].id_len, .seq = raws[n - 1].seq, .time_ms = raws[n - 1].time_ms};
+    *c = (struct change){
+        .id = raws[0].id, .id_len = raws[0].id_len, .seq = raws[n - 1].seq, .time_ms = raws[n - 1].time_ms};
     struct buf doc = BUF_INIT, next = BUF_INIT;
     bool known = false; /* doc (or its absence) is what the records so far make */
     int r = 0;
@@ -119,7 +121,9 @@ static int resolve_id(struct batch *b, const struct raw *raws, size_t n, batch_l
         if (!known) {
             r = lookup(ctx, c->id, c->id_len, &doc, err);
             if (r && r != -ERR_NOT_FOUND) break;
-            if (!r) c->doc = arena_strndup(&b->arena, (const char *)doc.data, doc.len), c->doc_len = (uint32_t)doc.len;
+            if (!r)
+                c->doc = arena_strndup(&b->arena, (const char *)doc.data, doc.len),
+                c->doc_len = (uint32_t)doc.len;
             if (r) err_clear(err);
             r = 0;
             known = true;

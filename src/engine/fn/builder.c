@@ -48,8 +48,10 @@ static size_t change_bound(const struct batch *b, const char *id, size_t len, bo
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
         int c = id_compare(b->changes[mid].id, b->changes[mid].id_len, id, len);
-        if (c < 0 || (after && c == 0)) lo = mid + 1;
-        else hi = mid;
+        if (c < 0 || (after && c == 0))
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     return lo;
 }
@@ -66,7 +68,8 @@ static int mark_by_changes(struct marking *m, uint32_t leaf, size_t lo, size_t h
     for (size_t i = lo; i < hi && !r; i++) {
         uint32_t docno;
         if (m->found[i]) continue;
-        r = segment_find_id(m->edit->base->segments[leaf], m->batch->changes[i].id, m->batch->changes[i].id_len, &docno, err);
+        r = segment_find_id(m->edit->base->segments[leaf], m->batch->changes[i].id,
+                            m->batch->changes[i].id_len, &docno, err);
         if (!r && docno != DOCNO_NONE) r = mark(m, leaf, docno, i, err);
     }
     return r;
@@ -98,8 +101,10 @@ static int mark_touched(struct edit *e, const struct batch *batch, struct err *e
         size_t lo = change_bound(batch, l->id_min, l->id_min_len, false);
         size_t hi = change_bound(batch, l->id_max, l->id_max_len, true);
         if (lo >= hi) continue;
-        if (l->n_docs < (hi - lo) / 2) r = mark_by_documents(&m, i, err);
-        else r = mark_by_changes(&m, i, lo, hi, err);
+        if (l->n_docs < (hi - lo) / 2)
+            r = mark_by_documents(&m, i, err);
+        else
+            r = mark_by_changes(&m, i, lo, hi, err);
     }
     free(m.found);
     return r;
@@ -107,21 +112,23 @@ static int mark_touched(struct edit *e, const struct batch *batch, struct err *e
 
 struct building {
     struct coll *coll;
-    uint64_t epoch;           /* of the lease */
+    uint64_t epoch; /* of the lease */
     struct batch batch;
-    struct schema *schema;    /* of the batch's records */
-    struct leaf *leaves;      /* the batch's segments: one, or several by partition */
+    struct schema *schema; /* of the batch's records */
+    struct leaf *leaves;   /* the batch's segments: one, or several by partition */
     uint32_t n_leaves;
     uint64_t written_sum;
 };
 
-/* The newest schema of the batch's records and of the tree: a writer may have been a moment behind an extension. */
+/* The newest schema of the batch's records and of the tree: a writer may have been a moment behind an
+ * extension. */
 static int batch_schema(struct building *b, const struct base *base, struct err *err) {
     struct core *core = b->coll->core;
     const struct tree *t = base->tree;
     if (t->schema_len && t->schema_version >= b->batch.schema_version)
         return schema_read_record(t->schema, t->schema_len, &b->schema, err);
-    if (b->batch.schema_version) return catalog_schema_version(core, b->coll->cid, b->batch.schema_version, &b->schema, err);
+    if (b->batch.schema_version)
+        return catalog_schema_version(core, b->coll->cid, b->batch.schema_version, &b->schema, err);
     return catalog_schema(core, b->coll->cid, &b->schema, NULL, err);
 }
 
@@ -176,7 +183,8 @@ static int write_partitions(struct building *b, struct err *err) {
     for (uint32_t s = 0; !r && s < split->n; s++) {
         docs.n = 0;
         for (size_t i = 0; i < b->batch.n; i++)
-            if (b->batch.changes[i].doc && split->segment[partitions[i]] == s) docs.changes[docs.n++] = b->batch.changes[i];
+            if (b->batch.changes[i].doc && split->segment[partitions[i]] == s)
+                docs.changes[docs.n++] = b->batch.changes[i];
         r = write_segment(b, &docs, split->blocks[s], err);
     }
     free(docs.changes);
@@ -219,7 +227,9 @@ static int commit_batch(struct building *b, struct base *base, struct err *err) 
     for (uint32_t i = 0; i < b->n_leaves; i++) edit_add(&e, &b->leaves[i]);
     e.written_sum = b->written_sum;
     r = mark_touched(&e, &b->batch, err);
-    if (!r) r = meta_lease_renew(b->coll->core->meta, b->coll->cid, b->coll->core->owner, b->epoch, LEASE_TTL_MS, err);
+    if (!r)
+        r = meta_lease_renew(b->coll->core->meta, b->coll->cid, b->coll->core->owner, b->epoch, LEASE_TTL_MS,
+                             err);
     if (!r) r = edit_commit(&e, err);
     edit_release(&e);
     return r;
@@ -237,7 +247,8 @@ static int build_one(struct coll *coll, uint64_t epoch, uint64_t up_to, bool *re
     *ret_seq = start;
     struct log_cursor cursor = {.next_seq = start + 1};
     struct view *v = view_of_base(coll, base);
-    if (up_to > start) r = batch_read(coll->log, &cursor, up_to, BUILD_BATCH_BYTES, true, base_lookup, v, &b.batch, err);
+    if (up_to > start)
+        r = batch_read(coll->log, &cursor, up_to, BUILD_BATCH_BYTES, true, base_lookup, v, &b.batch, err);
     view_unref(v);
     if (r || up_to <= start || b.batch.last_seq < b.batch.first_seq) goto out;
     r = log_sync_all(coll->log, b.batch.last_seq, err); /* never commit what power loss could take back */
@@ -281,7 +292,8 @@ static int trim_log(struct coll *coll, struct err *err) {
     return r;
 }
 
-static int build_leased(struct coll *coll, uint64_t epoch, uint64_t up_to, uint64_t *ret_seq, struct err *err) {
+static int build_leased(struct coll *coll, uint64_t epoch, uint64_t up_to, uint64_t *ret_seq,
+                        struct err *err) {
     bool more = true, did = false;
     int r = 0;
     while (more && !r) {
@@ -322,7 +334,8 @@ int builder_run(struct coll *coll, uint64_t up_to, bool wait, uint64_t *ret_seq,
         meta_lease_release(coll->core->meta, coll->cid, coll->core->owner, epoch, NULL);
     }
     pthread_mutex_unlock(&coll->build_lock);
-    if (!r && seq < up_to) r = err_set(err, ERR_BUSY, "another builder is at work on collection %s", coll->cid);
+    if (!r && seq < up_to)
+        r = err_set(err, ERR_BUSY, "another builder is at work on collection %s", coll->cid);
     if (!r && ret_seq) *ret_seq = seq;
     return r ? err_wrap(err, "could not build") : 0;
 }

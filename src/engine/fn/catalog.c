@@ -13,21 +13,25 @@ static void copy_string(json_t *o, const char *key, char *out, size_t size) {
     snprintf(out, size, "%s", s ? s : "");
 }
 
-static int64_t get_int(json_t *o, const char *key) { return json_integer_value(json_object_get(o, key)); }
+static int64_t get_int(json_t *o, const char *key) {
+    return json_integer_value(json_object_get(o, key));
+}
 
 static char *record_json(const struct catalog_record *rec) {
-    json_t *o = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:i, s:b, s:s, s:s}", "cid", rec->cid, "name",
-                          rec->name, "status", status_names[rec->status], "createdMs", (json_int_t)rec->created_ms,
-                          "updatedMs", (json_int_t)rec->updated_ms, "droppedMs", (json_int_t)rec->dropped_ms,
-                          "generation", (json_int_t)rec->generation, "beforeSeq", (json_int_t)rec->before_seq, "shards",
-                          (int)rec->n_shards, "fixedShards", (int)rec->fixed_shards, "sourceCid", rec->source_cid,
-                          "sourceVersion", rec->source_version);
+    json_t *o =
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:i, s:b, s:s, s:s}", "cid", rec->cid, "name",
+                  rec->name, "status", status_names[rec->status], "createdMs", (json_int_t)rec->created_ms,
+                  "updatedMs", (json_int_t)rec->updated_ms, "droppedMs", (json_int_t)rec->dropped_ms,
+                  "generation", (json_int_t)rec->generation, "beforeSeq", (json_int_t)rec->before_seq,
+                  "shards", (int)rec->n_shards, "fixedShards", (int)rec->fixed_shards, "sourceCid",
+                  rec->source_cid, "sourceVersion", rec->source_version);
     char *text = json_dumps(o, JSON_COMPACT);
     json_decref(o);
     return text;
 }
 
-static int record_parse(const char *text, size_t len, uint64_t version, struct catalog_record *ret, struct err *err) {
+static int record_parse(const char *text, size_t len, uint64_t version, struct catalog_record *ret,
+                        struct err *err) {
     json_t *o = json_loadb(text, len, 0, NULL);
     if (!json_is_object(o)) {
         json_decref(o);
@@ -109,7 +113,8 @@ static void schema_text(const struct schema *schema, struct buf *out) {
     buf_str(out);
 }
 
-int catalog_create(struct core *core, struct catalog_record *rec, const struct schema *schema, struct err *err) {
+int catalog_create(struct core *core, struct catalog_record *rec, const struct schema *schema,
+                   struct err *err) {
     char coll_sk[SK_SIZE], name_sk[SK_SIZE], version_sk[SK_SIZE], name_value[64];
     struct buf text = BUF_INIT;
     schema_text(schema, &text);
@@ -132,9 +137,11 @@ int catalog_create(struct core *core, struct catalog_record *rec, const struct s
     return r;
 }
 
-int catalog_update(struct core *core, const struct catalog_record *old, struct catalog_record *rec, struct err *err) {
+int catalog_update(struct core *core, const struct catalog_record *old, struct catalog_record *rec,
+                   struct err *err) {
     char coll_sk[SK_SIZE], old_sk[SK_SIZE], new_sk[SK_SIZE], name_value[64];
-    bool had = old->status <= COLL_ACTIVE, has = rec->status <= COLL_ACTIVE, same = !strcmp(old->name, rec->name);
+    bool had = old->status <= COLL_ACTIVE, has = rec->status <= COLL_ACTIVE,
+         same = !strcmp(old->name, rec->name);
     struct meta_op ops[3];
     size_t n = 0;
     rec->updated_ms = clock_now_ms(core->clock);
@@ -145,7 +152,8 @@ int catalog_update(struct core *core, const struct catalog_record *old, struct c
     snprintf(name_value, sizeof name_value, "{\"cid\":\"%s\"}", rec->cid);
     ops[n++] = (struct meta_op){META_PUT, PROJECT, coll_sk, record, (int64_t)old->item_version};
     if (had && (!has || !same)) ops[n++] = (struct meta_op){META_DELETE, PROJECT, old_sk, NULL, META_ANY};
-    if (has && (!had || !same)) ops[n++] = (struct meta_op){META_PUT, PROJECT, new_sk, name_value, META_ABSENT};
+    if (has && (!had || !same))
+        ops[n++] = (struct meta_op){META_PUT, PROJECT, new_sk, name_value, META_ABSENT};
     int r = meta_transact(core->meta, ops, n, err);
     rec->item_version = old->item_version + 1;
     free(record);
@@ -181,8 +189,8 @@ int catalog_purge(struct core *core, const struct catalog_record *rec, struct er
 
 /* ---- schemas ---- */
 
-static int schema_item(struct core *core, const char *cid, const char *sk, struct schema **ret, uint64_t *ret_version,
-                       struct err *err) {
+static int schema_item(struct core *core, const char *cid, const char *sk, struct schema **ret,
+                       uint64_t *ret_version, struct err *err) {
     struct buf b = BUF_INIT;
     int r = meta_get(core->meta, cid, sk, &b, ret_version, err);
     if (!r) r = schema_read_record((const char *)b.data, b.len, ret, err);
@@ -195,7 +203,8 @@ int catalog_schema(struct core *core, const char *cid, struct schema **ret, uint
     return schema_item(core, cid, "schema", ret, ret_item_version, err);
 }
 
-int catalog_schema_version(struct core *core, const char *cid, uint32_t version, struct schema **ret, struct err *err) {
+int catalog_schema_version(struct core *core, const char *cid, uint32_t version, struct schema **ret,
+                           struct err *err) {
     char sk[SK_SIZE];
     snprintf(sk, sizeof sk, "schema/%010u", version);
     return schema_item(core, cid, sk, ret, NULL, err);
@@ -246,7 +255,8 @@ int catalog_named_list(struct core *core, const char *cid, named_visit *visit, v
     return meta_list(core->meta, cid, "named/", named_item, &n, err);
 }
 
-int catalog_named_get(struct core *core, const char *cid, const char *name, struct catalog_named *ret, struct err *err) {
+int catalog_named_get(struct core *core, const char *cid, const char *name, struct catalog_named *ret,
+                      struct err *err) {
     char sk[SK_SIZE];
     struct buf b = BUF_INIT;
     snprintf(sk, sizeof sk, "named/%.120s", name);
@@ -256,12 +266,13 @@ int catalog_named_get(struct core *core, const char *cid, const char *name, stru
     return r;
 }
 
-int catalog_named_put(struct core *core, const char *cid, const struct catalog_named *named, struct err *err) {
+int catalog_named_put(struct core *core, const char *cid, const struct catalog_named *named,
+                      struct err *err) {
     char sk[SK_SIZE];
     snprintf(sk, sizeof sk, "named/%s", named->name);
-    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "key", named->key, "version", named->version, "commitMs",
-                          (json_int_t)named->commit_ms, "dataMs", (json_int_t)named->data_ms, "seq",
-                          (json_int_t)named->seq, "documents", (json_int_t)named->documents);
+    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "key", named->key, "version", named->version,
+                          "commitMs", (json_int_t)named->commit_ms, "dataMs", (json_int_t)named->data_ms,
+                          "seq", (json_int_t)named->seq, "documents", (json_int_t)named->documents);
     char *text = json_dumps(o, JSON_COMPACT);
     struct meta_op op = {META_PUT, cid, sk, text, META_ABSENT};
     int r = meta_transact(core->meta, &op, 1, err);
@@ -280,7 +291,8 @@ int catalog_named_delete(struct core *core, const char *cid, const char *name, s
 
 /* ---- pins and horizon ---- */
 
-static int horizon(struct core *core, const char *cid, int64_t *ret_ms, uint64_t *ret_version, struct err *err) {
+static int horizon(struct core *core, const char *cid, int64_t *ret_ms, uint64_t *ret_version,
+                   struct err *err) {
     struct buf b = BUF_INIT;
     *ret_ms = 0;
     *ret_version = META_ABSENT;
@@ -297,8 +309,8 @@ static int horizon(struct core *core, const char *cid, int64_t *ret_ms, uint64_t
     return r;
 }
 
-int catalog_pin(struct core *core, const char *cid, const char *version, int64_t commit_ms, int64_t ttl_ms, char ret_pin[33],
-                struct err *err) {
+int catalog_pin(struct core *core, const char *cid, const char *version, int64_t commit_ms, int64_t ttl_ms,
+                char ret_pin[33], struct err *err) {
     int r = -ERR_CONFLICT;
     for (int attempt = 0; attempt < 10 && r == -ERR_CONFLICT; attempt++) {
         char sk[SK_SIZE], value[256];
@@ -367,7 +379,8 @@ int catalog_pinned(struct core *core, const char *cid, const char *version, bool
 int catalog_retention_ms(struct core *core, int64_t *ret, struct err *err) {
     struct buf b = BUF_INIT;
     *ret = core->retention_ms >= 0 ? core->retention_ms : 30LL * 86400 * 1000;
-    int r = core->retention_ms >= 0 ? -ERR_NOT_FOUND : meta_get(core->meta, PROJECT, "settings", &b, NULL, err);
+    int r =
+        core->retention_ms >= 0 ? -ERR_NOT_FOUND : meta_get(core->meta, PROJECT, "settings", &b, NULL, err);
     if (!r) {
         json_t *o = json_loadb((const char *)b.data, b.len, 0, NULL);
         json_t *v = json_object_get(o, "retentionMs");

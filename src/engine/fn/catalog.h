@@ -1,4 +1,5 @@
-/* The catalog: collections, names, schemas, pins, named snapshots and the project's settings as metadata items.
+/* The catalog: collections, names, schemas, pins, named snapshots and the project's settings as metadata
+ * items.
  *
  *   pk "project"  sk "settings"        {"retentionMs"}
  *                 sk "name/<name>"     {"cid"}                  a name is taken while this exists
@@ -20,9 +21,9 @@ struct catalog_record {
     enum coll_status status;
     int64_t created_ms, updated_ms, dropped_ms;
     uint64_t generation, before_seq;
-    uint32_t n_shards;        /* virtual shards of a query */
-    bool fixed_shards;        /* set by hand: the scheduler leaves it alone */
-    uint64_t item_version;    /* for compare-and-set */
+    uint32_t n_shards;     /* virtual shards of a query */
+    bool fixed_shards;     /* set by hand: the scheduler leaves it alone */
+    uint64_t item_version; /* for compare-and-set */
 };
 
 int catalog_get(struct core *, const char *cid, struct catalog_record *ret, struct err *);
@@ -31,17 +32,22 @@ int catalog_get_active(struct core *, const char *cid, struct catalog_record *re
 int catalog_find(struct core *, const char *name, struct catalog_record *ret, struct err *);
 typedef int catalog_visit(void *ctx, const struct catalog_record *);
 int catalog_list(struct core *, catalog_visit *, void *ctx, struct err *); /* every status */
-/* Writes a new record (status as given), its name (unless TRASH) and its schema in one transaction. ERR_EXISTS. */
+/* Writes a new record (status as given), its name (unless TRASH) and its schema in one transaction.
+ * ERR_EXISTS. */
 int catalog_create(struct core *, struct catalog_record *, const struct schema *, struct err *);
-/* Compare-and-set of a record read before; old_name != rec->name renames, leaving ACTIVE frees the name, becoming ACTIVE
- * from TRASH takes it. ERR_EXISTS: name taken. ERR_CONFLICT: somebody else changed the record. */
+/* Compare-and-set of a record read before; old_name != rec->name renames, leaving ACTIVE frees the name,
+ * becoming ACTIVE from TRASH takes it. ERR_EXISTS: name taken. ERR_CONFLICT: somebody else changed the
+ * record. */
 int catalog_update(struct core *, const struct catalog_record *old, struct catalog_record *rec, struct err *);
 int catalog_purge(struct core *, const struct catalog_record *, struct err *); /* removes every item of it */
 
-int catalog_schema(struct core *, const char *cid, struct schema **ret, uint64_t *ret_item_version, struct err *);
-int catalog_schema_version(struct core *, const char *cid, uint32_t version, struct schema **ret, struct err *);
+int catalog_schema(struct core *, const char *cid, struct schema **ret, uint64_t *ret_item_version,
+                   struct err *);
+int catalog_schema_version(struct core *, const char *cid, uint32_t version, struct schema **ret,
+                           struct err *);
 /* Compare-and-set; ERR_CONFLICT when the schema is not the one read with item_version. */
-int catalog_schema_put(struct core *, const char *cid, const struct schema *, uint64_t item_version, struct err *);
+int catalog_schema_put(struct core *, const char *cid, const struct schema *, uint64_t item_version,
+                       struct err *);
 
 struct catalog_named {
     char name[128], key[96], version[OBJECT_VERSION_SIZE];
@@ -50,14 +56,17 @@ struct catalog_named {
 };
 typedef int named_visit(void *ctx, const struct catalog_named *);
 int catalog_named_list(struct core *, const char *cid, named_visit *, void *ctx, struct err *);
-int catalog_named_get(struct core *, const char *cid, const char *name, struct catalog_named *ret, struct err *);
-int catalog_named_put(struct core *, const char *cid, const struct catalog_named *, struct err *); /* ERR_EXISTS */
+int catalog_named_get(struct core *, const char *cid, const char *name, struct catalog_named *ret,
+                      struct err *);
+int catalog_named_put(struct core *, const char *cid, const struct catalog_named *,
+                      struct err *); /* ERR_EXISTS */
 int catalog_named_delete(struct core *, const char *cid, const char *name, struct err *);
 
-/* Pins a root version against the cleaner for ttl_ms: ERR_NOT_FOUND when it lies below the horizon. A pin is a conditional
- * write on the horizon: a cleaner that raises it later sees the pin, one that raised it before makes the pin fail. */
-int catalog_pin(struct core *, const char *cid, const char *version, int64_t commit_ms, int64_t ttl_ms, char ret_pin[33],
-                struct err *);
+/* Pins a root version against the cleaner for ttl_ms: ERR_NOT_FOUND when it lies below the horizon. A pin is
+ * a conditional write on the horizon: a cleaner that raises it later sees the pin, one that raised it before
+ * makes the pin fail. */
+int catalog_pin(struct core *, const char *cid, const char *version, int64_t commit_ms, int64_t ttl_ms,
+                char ret_pin[33], struct err *);
 void catalog_unpin(struct core *, const char *cid, const char *pin);
 /* Raises the horizon (never lowers it). */
 int catalog_raise_horizon(struct core *, const char *cid, int64_t commit_ms, struct err *);

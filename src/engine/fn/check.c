@@ -41,14 +41,15 @@ static int check_root(void *p, const struct tree *root, const char *key, bool cu
         bytes += t->leaves[i].segment.size + t->leaves[i].deletes.size;
         live += t->leaves[i].live_sum;
         if (t->leaves[i].seq_max > t->committed_seq)
-            problem(c, "root \"%s\" version %s: segment \"%s\" holds record %llu above the committed %llu", key, t->version,
-                    t->leaves[i].segment.key, (unsigned long long)t->leaves[i].seq_max,
+            problem(c, "root \"%s\" version %s: segment \"%s\" holds record %llu above the committed %llu",
+                    key, t->version, t->leaves[i].segment.key, (unsigned long long)t->leaves[i].seq_max,
                     (unsigned long long)t->committed_seq);
     }
     if (docs != t->n_docs || dead != t->n_deleted || bytes != t->bytes)
         problem(c, "root \"%s\" version %s: its totals do not match its segments", key, t->version);
     if (live + t->removed_sum != t->written_sum)
-        problem(c, "root \"%s\" version %s: documents were lost or doubled (checksum sums differ)", key, t->version);
+        problem(c, "root \"%s\" version %s: documents were lost or doubled (checksum sums differ)", key,
+                t->version);
     tree_unref(t);
     return 0;
 }
@@ -75,20 +76,21 @@ static int check_leaf(void *p, const struct leaf *l, struct err *err) {
     struct segment *s = NULL;
     struct deletes *d = NULL;
     c->objects += 1 + (l->deletes.size != 0);
-    int r = blob_open(c->core->objects, l->segment.key, l->segment.version, BLOB_KIND_SEGMENT, l->segment.size,
-                      l->segment.checksum, &blob, err);
+    int r = blob_open(c->core->objects, l->segment.key, l->segment.version, BLOB_KIND_SEGMENT,
+                      l->segment.size, l->segment.checksum, &blob, err);
     if (!r) r = segment_open(blob, &s, err);
     if (!r) r = segment_verify(s, err);
     if (!r && l->deletes.size) {
-        r = blob_open(c->core->objects, l->deletes.key, l->deletes.version, BLOB_KIND_DELETES, l->deletes.size,
-                      l->deletes.checksum, &blob, err);
+        r = blob_open(c->core->objects, l->deletes.key, l->deletes.version, BLOB_KIND_DELETES,
+                      l->deletes.size, l->deletes.checksum, &blob, err);
         if (!r && (r = blob_verify_all(blob, err))) blob_close(blob);
         if (!r) r = deletes_read(blob, s, &d, err);
     }
     if (!r && (segment_n_docs(s) != l->n_docs || deletes_count(d) != l->n_deleted))
         problem(c, "segment \"%s\": its document counts do not match its reference", l->segment.key);
     uint64_t sum = r ? 0 : live_sum(s, d, err, &r);
-    if (!r && sum != l->live_sum) problem(c, "segment \"%s\": its live documents do not match its reference", l->segment.key);
+    if (!r && sum != l->live_sum)
+        problem(c, "segment \"%s\": its live documents do not match its reference", l->segment.key);
     if (r) problem(c, "segment \"%s\": %s", l->segment.key, err->text);
     err_clear(err);
     deletes_unref(d);
@@ -111,8 +113,9 @@ struct log_ctx {
 
 static int check_record(void *p, const struct log_record *rec, struct err *err) {
     struct log_ctx *l = p;
-    if (rec->seq != l->next) return err_set(err, ERR_CORRUPT, "record %llu follows %llu", (unsigned long long)rec->seq,
-                                            (unsigned long long)l->next - 1);
+    if (rec->seq != l->next)
+        return err_set(err, ERR_CORRUPT, "record %llu follows %llu", (unsigned long long)rec->seq,
+                       (unsigned long long)l->next - 1);
     l->next++;
     return 0;
 }
@@ -144,13 +147,15 @@ static int check_collection(void *p, const struct catalog_record *rec) {
     if (r) problem(c, "log of collection \"%s\": %s", rec->name, err.text);
     err_clear(&err);
     r = catalog_schema(c->core, rec->cid, &schema, NULL, &err);
-    if (r) problem(c, "schema of collection \"%s\": %s", rec->name, err.text);
-    else schema_unref(schema);
+    if (r)
+        problem(c, "schema of collection \"%s\": %s", rec->name, err.text);
+    else
+        schema_unref(schema);
     return 0;
 }
 
-int check_run(struct core *core, void (*report)(void *ctx, const char *text), void *ctx, uint64_t *ret_objects,
-              uint64_t *ret_problems, struct err *err) {
+int check_run(struct core *core, void (*report)(void *ctx, const char *text), void *ctx,
+              uint64_t *ret_objects, uint64_t *ret_problems, struct err *err) {
     struct checking c = {.core = core, .report = report, .ctx = ctx};
     struct reach_visitor visitor = {check_root, check_leaf, check_broken, &c};
     struct reach reach;

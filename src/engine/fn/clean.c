@@ -1,6 +1,7 @@
-/* The cleaner. Order: raise the horizon, then look at pins and roots; expire roots; then, holding a collection's build and
- * merge leases so that nothing of it can be in flight, remove objects that no root reaches. Candidates are listed before
- * the roots are walked: an object that becomes reachable in between is reached by the walk. */
+/* The cleaner. Order: raise the horizon, then look at pins and roots; expire roots; then, holding a
+ * collection's build and merge leases so that nothing of it can be in flight, remove objects that no root
+ * reaches. Candidates are listed before the roots are walked: an object that becomes reachable in between is
+ * reached by the walk. */
 #include "fn/reach.h"
 #include "fn/upkeep.h"
 #include "fn/view.h"
@@ -12,7 +13,7 @@ struct cleaning {
     int64_t now_ms, retention_ms, grace_ms;
     struct clean_result *result;
     struct err *err;
-    struct string_set known;     /* collection ids in the catalog */
+    struct string_set known; /* collection ids in the catalog */
 };
 
 /* ---- root versions ---- */
@@ -21,7 +22,7 @@ struct root_scan {
     struct cleaning *c;
     const struct catalog_record *rec;
     char key[64];
-    int64_t horizon_ms;          /* commit time of the version that was current at the cutoff */
+    int64_t horizon_ms; /* commit time of the version that was current at the cutoff */
     bool found;
     bool purge;
 };
@@ -133,7 +134,8 @@ static int clean_named(void *p, const struct object_info *info) {
     if (strlen(info->key) < 7 + CID_LEN || info->mtime_ms + c->grace_ms > c->now_ms) return 0;
     snprintf(cid, sizeof cid, "%.32s", info->key + 6);
     snprintf(key, sizeof key, "%s", info->key);
-    if (!string_set_has(&c->known, cid)) gone = true;
+    if (!string_set_has(&c->known, cid))
+        gone = true;
     else if (strstr(info->key, "/restore-")) {
         if (log_is_built(c->core, cid, &gone)) gone = false;
     } else {
@@ -183,7 +185,8 @@ static bool take_hold(struct core *core, const char *cid, struct hold *h) {
     if (core_coll(core, cid, &h->coll, NULL) || pthread_mutex_trylock(&h->coll->build_lock)) return false;
     if (!pthread_mutex_trylock(&h->coll->merge_lock)) {
         if (!meta_lease_acquire(core->meta, cid, core->owner, 20 * LEASE_TTL_MS, &h->build_epoch, NULL)) {
-            if (!meta_lease_acquire(core->meta, h->merge, core->owner, 20 * LEASE_TTL_MS, &h->merge_epoch, NULL))
+            if (!meta_lease_acquire(core->meta, h->merge, core->owner, 20 * LEASE_TTL_MS, &h->merge_epoch,
+                                    NULL))
                 return h->held = true;
             meta_lease_release(core->meta, cid, core->owner, h->build_epoch, NULL);
         }
@@ -201,12 +204,14 @@ static void drop_hold(struct core *core, struct hold *h) {
     pthread_mutex_unlock(&h->coll->build_lock);
 }
 
-static int remove_unreached(struct sweep *s, const struct reach *reach, const struct hold *holds, size_t n_holds) {
+static int remove_unreached(struct sweep *s, const struct reach *reach, const struct hold *holds,
+                            size_t n_holds) {
     struct core *core = s->c->core;
     for (size_t i = 0; i < s->n; i++) {
         const struct candidate *item = &s->items[i];
         bool held = false;
-        for (size_t k = 0; k < n_holds && !held; k++) held = holds[k].held && !strncmp(item->key + 5, holds[k].cid, CID_LEN);
+        for (size_t k = 0; k < n_holds && !held; k++)
+            held = holds[k].held && !strncmp(item->key + 5, holds[k].cid, CID_LEN);
         if (!held || string_set_has(&reach->objects, item->key)) continue;
         int r = object_delete_version(core->objects, item->key, item->version, s->c->err);
         if (r) return r;
@@ -240,7 +245,8 @@ static int sweep(struct cleaning *c) {
     return r;
 }
 
-int clean_run(struct core *core, int64_t retention_ms, int64_t grace_ms, struct clean_result *ret, struct err *err) {
+int clean_run(struct core *core, int64_t retention_ms, int64_t grace_ms, struct clean_result *ret,
+              struct err *err) {
     struct err local = ERR_INIT;
     struct cleaning c = {.core = core, .grace_ms = grace_ms, .result = ret, .err = err ? err : &local};
     int r = 0;

@@ -8,8 +8,13 @@
 
 void edit_init(struct edit *e, struct coll *coll, struct base *base) {
     const struct tree *t = base->tree;
-    *e = (struct edit){.coll = coll, .base = base, .epoch = t->epoch, .committed_seq = t->committed_seq,
-                       .first_seq = t->first_seq, .restored_seq = t->restored_seq, .data_ms = t->data_ms};
+    *e = (struct edit){.coll = coll,
+                       .base = base,
+                       .epoch = t->epoch,
+                       .committed_seq = t->committed_seq,
+                       .first_seq = t->first_seq,
+                       .restored_seq = t->restored_seq,
+                       .data_ms = t->data_ms};
     __atomic_add_fetch(&base->refs, 1, __ATOMIC_RELAXED);
     e->deletes = xcalloc(t->n_leaves, sizeof *e->deletes);
     e->dropped = xcalloc(t->n_leaves, sizeof *e->dropped);
@@ -31,7 +36,8 @@ void edit_release(struct edit *e) {
 
 int edit_delete(struct edit *e, uint32_t i, uint32_t docno, struct err *err) {
     if (!e->deletes[i])
-        e->deletes[i] = e->base->deletes[i] ? deletes_clone(e->base->deletes[i]) : deletes_new(e->base->segments[i]);
+        e->deletes[i] =
+            e->base->deletes[i] ? deletes_clone(e->base->deletes[i]) : deletes_new(e->base->segments[i]);
     int r = deletes_add(e->deletes[i], e->base->segments[i], docno, err);
     return r < 0 ? r : 0;
 }
@@ -69,7 +75,8 @@ static int put_deletes(struct coll *coll, struct leaf *l, const struct deletes *
     rng_uuid(coll->core->rng, uuid);
     snprintf(l->deletes.key, sizeof l->deletes.key, "%sdel-%s", coll->data_prefix, uuid);
     if (!r)
-        r = object_put(coll->core->objects, l->deletes.key, w.mem.data, w.mem.len, PUT_ALWAYS, NULL, &info, err);
+        r = object_put(coll->core->objects, l->deletes.key, w.mem.data, w.mem.len, PUT_ALWAYS, NULL, &info,
+                       err);
     if (!r) memcpy(l->deletes.version, info.version, sizeof l->deletes.version);
     l->n_deleted = deletes_count(d);
     blob_writer_release(&w);

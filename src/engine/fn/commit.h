@@ -1,24 +1,25 @@
-/* One change of a collection's tree, prepared against a loaded root and committed by compare-and-set. One thread. */
+/* One change of a collection's tree, prepared against a loaded root and committed by compare-and-set. One
+ * thread. */
 #pragma once
 #include "fn/view.h"
 
 struct edit_leaf {
     struct leaf leaf;
-    struct deletes *deletes;   /* NULL: none */
+    struct deletes *deletes; /* NULL: none */
 };
 
 struct edit {
     struct coll *coll;
-    struct base *base;         /* the state it was made against */
-    struct deletes **deletes;  /* new deletes by leaf, NULL = unchanged */
-    bool *dropped;             /* leaves that go (merged away) */
-    struct edit_leaf *adds;    /* the new leaves; owned */
+    struct base *base;        /* the state it was made against */
+    struct deletes **deletes; /* new deletes by leaf, NULL = unchanged */
+    bool *dropped;            /* leaves that go (merged away) */
+    struct edit_leaf *adds;   /* the new leaves; owned */
     uint32_t n_adds;
     /* what the new root says */
     uint64_t epoch, committed_seq, first_seq, restored_seq;
     int64_t data_ms;
-    uint64_t written_sum;      /* added to the tree's */
-    struct schema *schema;     /* NULL = as before */
+    uint64_t written_sum;  /* added to the tree's */
+    struct schema *schema; /* NULL = as before */
 };
 
 /* Starts from the base's own numbers; takes a reference to the base. */
@@ -28,7 +29,8 @@ void edit_release(struct edit *);
 int edit_delete(struct edit *, uint32_t leaf, uint32_t docno, struct err *);
 /* Adds a copy of a written leaf; one without documents is left out later. */
 void edit_add(struct edit *, const struct leaf *);
-/* Uploads deletes and intermediates, then the root with If-Match. ERR_CONFLICT: another commit won: make the edit again. */
+/* Uploads deletes and intermediates, then the root with If-Match. ERR_CONFLICT: another commit won: make the
+ * edit again. */
 int edit_commit(struct edit *, struct err *);
 /* Fills in a leaf from a written segment (key and version set by segment_upload). */
 void leaf_from_summary(struct leaf *, const struct segment_summary *, uint64_t size, uint32_t checksum);

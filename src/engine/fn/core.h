@@ -1,5 +1,5 @@
-/* What every function of the system works with: the four backends, clock and randomness, and the collections this
- * process has open. Thread-safe; `colls` is guarded by `lock`. */
+/* What every function of the system works with: the four backends, clock and randomness, and the collections
+ * this process has open. Thread-safe; `colls` is guarded by `lock`. */
 #pragma once
 #include "backend/embedder.h"
 #include "backend/invoker.h"
@@ -21,20 +21,20 @@ struct core {
     struct embedder *embedder; /* opens nothing before it is used */
     struct clock *clock;
     struct rng *rng;
-    char owner[33];            /* this process, as lease owner */
+    char owner[33]; /* this process, as lease owner */
     uint64_t build_bytes;
     int64_t build_age_ms;
-    int64_t retention_ms;      /* < 0: the project's setting */
+    int64_t retention_ms; /* < 0: the project's setting */
     pthread_mutex_t lock;
     struct coll **colls;
     size_t n_colls, cap_colls;
-    uint64_t partition_bytes;  /* documents of a partition worth a segment of its own */
+    uint64_t partition_bytes; /* documents of a partition worth a segment of its own */
     uint64_t n_queries, n_records, n_builds, n_merges, n_segments_searched; /* atomic counters */
 };
 
-/* One collection as this process sees it. Created at first use, lives as long as the core (its memory use is bounded
- * by the views that are in use). `lock` guards the view state; `build_lock` makes builds of this process queue up
- * before the lease. Lock order: build_lock, lock. */
+/* One collection as this process sees it. Created at first use, lives as long as the core (its memory use is
+ * bounded by the views that are in use). `lock` guards the view state; `build_lock` makes builds of this
+ * process queue up before the lease. Lock order: build_lock, lock. */
 struct view;
 struct base;
 struct chunk;
@@ -42,29 +42,30 @@ struct snapshot_info;
 struct coll {
     struct core *core;
     char cid[CID_LEN + 1];
-    char root_key[64];         /* roots/<cid> */
-    char data_prefix[64];      /* data/<cid>/ */
+    char root_key[64];    /* roots/<cid> */
+    char data_prefix[64]; /* data/<cid>/ */
     struct log *log;
     pthread_mutex_t build_lock, merge_lock;
     pthread_mutex_t lock;
-    struct base *base;         /* newest loaded root */
-    struct chunk **chunks;     /* the tail: the unbuilt log as memory segments, oldest first */
+    struct base *base;     /* newest loaded root */
+    struct chunk **chunks; /* the tail: the unbuilt log as memory segments, oldest first */
     uint32_t n_chunks, cap_chunks;
-    struct log_cursor cursor;  /* behind the tail */
+    struct log_cursor cursor; /* behind the tail */
     int64_t tail_time_ms;
-    struct view *current;      /* newest strong view */
-    struct view *old[8];       /* views of old roots in recent use, most recent first */
-    struct schema *schema;     /* newest known */
-    uint64_t seen_documents, seen_seq; /* of `current`; guarded by history_lock, so that it can be read at any time */
-    uint64_t record_version;   /* metadata version of the collection record last seen ACTIVE */
-    uint32_t n_shards;         /* of the record last seen; atomic */
+    struct view *current;  /* newest strong view */
+    struct view *old[8];   /* views of old roots in recent use, most recent first */
+    struct schema *schema; /* newest known */
+    uint64_t seen_documents,
+        seen_seq;            /* of `current`; guarded by history_lock, so that it can be read at any time */
+    uint64_t record_version; /* metadata version of the collection record last seen ACTIVE */
+    uint32_t n_shards;       /* of the record last seen; atomic */
     pthread_mutex_t history_lock; /* of the small things: roots, seen_*, last_error */
-    struct snapshot_info *roots; /* what is known of root versions (they never change), by version */
+    struct snapshot_info *roots;  /* what is known of root versions (they never change), by version */
     size_t n_roots, cap_roots;
     char last_error[256];
     int64_t last_error_ms;
-    uint64_t built_seq;        /* what the scheduler last saw committed; its thread only */
-    int64_t pending_since_ms;  /* background: when unbuilt records were first seen; 0 = none; atomic */
+    uint64_t built_seq;       /* what the scheduler last saw committed; its thread only */
+    int64_t pending_since_ms; /* background: when unbuilt records were first seen; 0 = none; atomic */
 };
 
 /* The collection of a cid, opened at first use. */
@@ -73,5 +74,9 @@ void core_release_colls(struct core *);
 void coll_set_error(struct coll *, const struct err *);
 void coll_last_error(struct coll *, char *out, size_t size, int64_t *ret_ms); /* "" and 0: none */
 
-static inline void counter_add(uint64_t *counter, uint64_t n) { __atomic_add_fetch(counter, n, __ATOMIC_RELAXED); }
-static inline uint64_t counter_get(const uint64_t *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
+static inline void counter_add(uint64_t *counter, uint64_t n) {
+    __atomic_add_fetch(counter, n, __ATOMIC_RELAXED);
+}
+static inline uint64_t counter_get(const uint64_t *counter) {
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}

@@ -20,8 +20,10 @@ static void *watch(void *arg) {
         int64_t now = clock_mono_us(&clock_system);
         for (struct deadline *d = first; d; d = d->next) {
             if (__atomic_load_n(&d->stop, __ATOMIC_RELAXED)) continue;
-            if (d->cancel && __atomic_load_n(d->cancel, __ATOMIC_RELAXED)) __atomic_store_n(&d->stop, 1, __ATOMIC_RELAXED);
-            else if (now >= d->at_us) __atomic_store_n(&d->stop, 2, __ATOMIC_RELAXED);
+            if (d->cancel && __atomic_load_n(d->cancel, __ATOMIC_RELAXED))
+                __atomic_store_n(&d->stop, 1, __ATOMIC_RELAXED);
+            else if (now >= d->at_us)
+                __atomic_store_n(&d->stop, 2, __ATOMIC_RELAXED);
         }
         pthread_mutex_unlock(&lock);
         nanosleep(&tick, NULL);
@@ -32,7 +34,7 @@ static void *watch(void *arg) {
 
 void deadline_start(struct deadline *d, const volatile int *cancel, uint32_t timeout_ms) {
     d->cancel = cancel;
-    d->stop = cancel && *cancel ? 1 : 0;
+    d->stop = cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED) ? 1 : 0;
     d->at_us = clock_mono_us(&clock_system) + (int64_t)timeout_ms * 1000;
     d->prev = NULL;
     pthread_mutex_lock(&lock);
@@ -42,16 +44,20 @@ void deadline_start(struct deadline *d, const volatile int *cancel, uint32_t tim
         if (running) pthread_detach(t);
     }
     d->next = first;
-    if (first) first->prev = d;
-    else pthread_cond_signal(&work);
+    if (first)
+        first->prev = d;
+    else
+        pthread_cond_signal(&work);
     first = d;
     pthread_mutex_unlock(&lock);
 }
 
 void deadline_end(struct deadline *d) {
     pthread_mutex_lock(&lock);
-    if (d->prev) d->prev->next = d->next;
-    else first = d->next;
+    if (d->prev)
+        d->prev->next = d->next;
+    else
+        first = d->next;
     if (d->next) d->next->prev = d->prev;
     pthread_mutex_unlock(&lock);
 }

@@ -1,5 +1,5 @@
-/* The Executor. Pieces are assigned by rendezvous hashing over (segment object, range): a change of the shard count or of
- * the tree moves few of them, so that caches stay warm. */
+/* The Executor. Pieces are assigned by rendezvous hashing over (segment object, range): a change of the shard
+ * count or of the tree moves few of them, so that caches stay warm. */
 #include "fn/executor.h"
 #include "util/codec.h"
 
@@ -24,8 +24,8 @@ struct pieces {
 };
 
 /* What a partition filter hides of documents [lo, hi) (lo a multiple of 64). *ret_any false: all of it. */
-static void hide(uint64_t *bits, const struct partition_set *set, const uint16_t *partitions, const uint64_t *dead,
-                 uint32_t lo, uint32_t hi, bool *ret_any) {
+static void hide(uint64_t *bits, const struct partition_set *set, const uint16_t *partitions,
+                 const uint64_t *dead, uint32_t lo, uint32_t hi, bool *ret_any) {
     for (uint32_t d = lo; d < hi; d++) {
         bool hidden = !partition_set_has(set, partitions[d]) || deletes_has(dead, d);
         bits[d >> 6] |= (uint64_t)hidden << (d & 63);
@@ -45,7 +45,8 @@ static struct search_part *add_part(struct pieces *p, uint32_t i, uint32_t lo, u
 }
 
 /* A range of a segment that holds documents of several partitions. */
-static void add_filtered(struct pieces *p, uint32_t i, const uint16_t *partitions, uint64_t **bits, uint32_t lo, uint32_t hi) {
+static void add_filtered(struct pieces *p, uint32_t i, const uint16_t *partitions, uint64_t **bits,
+                         uint32_t lo, uint32_t hi) {
     const struct view_part *part = &p->request->view->parts[i];
     size_t words = ((size_t)segment_n_docs(part->segment) + 63) / 64;
     bool any = false;
@@ -66,8 +67,10 @@ static int add_segment(struct pieces *p, uint32_t i, struct err *err) {
     for (uint32_t lo = 0, range = 0; lo < n_docs; lo += EXEC_RANGE_DOCS, range++) {
         uint32_t hi = MIN(n_docs, lo + EXEC_RANGE_DOCS);
         if (i < v->n_base && shard_of(&v->base->tree->leaves[i], range, q->n_shards) != q->shard) continue;
-        if (partitions) add_filtered(p, i, partitions, &p->hidden[i], lo, hi);
-        else add_part(p, i, lo, hi);
+        if (partitions)
+            add_filtered(p, i, partitions, &p->hidden[i], lo, hi);
+        else
+            add_part(p, i, lo, hi);
     }
     return 0;
 }
@@ -77,11 +80,13 @@ static int pieces_init(struct pieces *p, const struct exec_request *q, struct er
     bool tail = q->shard == q->n_shards;
     size_t max = 0;
     int r = 0;
-    for (uint32_t i = 0; i < v->n_parts; i++) max += segment_n_docs(v->parts[i].segment) / EXEC_RANGE_DOCS + 1;
+    for (uint32_t i = 0; i < v->n_parts; i++)
+        max += segment_n_docs(v->parts[i].segment) / EXEC_RANGE_DOCS + 1;
     *p = (struct pieces){.request = q};
     p->parts = xmalloc(max * sizeof *p->parts);
     p->hidden = xcalloc(v->n_parts, sizeof *p->hidden);
-    for (uint32_t i = tail ? v->n_base : 0; !r && i < (tail ? v->n_parts : v->n_base); i++) r = add_segment(p, i, err);
+    for (uint32_t i = tail ? v->n_base : 0; !r && i < (tail ? v->n_parts : v->n_base); i++)
+        r = add_segment(p, i, err);
     return r;
 }
 
@@ -103,8 +108,10 @@ int executor_run(void *ctx, const void *request, void *answer, struct err *err) 
     struct pieces p;
     int r = pieces_init(&p, q, err);
     if (r) goto out;
-    if (q->kind == EXEC_KNN) r = search_knn(q->query, q->which, q->stats, p.parts, p.n, q->stop, &a->knn, err);
-    else r = search_run(q->query, q->stats, q->knn, p.parts, p.n, q->want, q->stop, &a->search, err);
+    if (q->kind == EXEC_KNN)
+        r = search_knn(q->query, q->which, q->stats, p.parts, p.n, q->stop, &a->knn, err);
+    else
+        r = search_run(q->query, q->stats, q->knn, p.parts, p.n, q->want, q->stop, &a->search, err);
     if (q->kind == EXEC_SEARCH) counter_add(&q->view->coll->core->n_segments_searched, count_segments(&p));
 out:
     pieces_release(&p);

@@ -7,7 +7,8 @@ int gateway_check_name(const char *name, struct err *err) {
     static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
     size_t n = strlen(name);
     if (!n || n > 52 || strspn(name, allowed) != n)
-        return err_set(err, ERR_INVALID, "\"%.80s\" cannot be a collection's name: 1 to 52 of A-Z a-z 0-9 _ -", name);
+        return err_set(err, ERR_INVALID,
+                       "\"%.80s\" cannot be a collection's name: 1 to 52 of A-Z a-z 0-9 _ -", name);
     return 0;
 }
 

@@ -1,5 +1,5 @@
-/* Gateway: what is checked before a request reaches control or data functions. Embedded there are no keys; names, limits
- * and the project's rate limit hold everywhere. */
+/* Gateway: what is checked before a request reaches control or data functions. Embedded there are no keys;
+ * names, limits and the project's rate limit hold everywhere. */
 #pragma once
 #include "query/query.h"
 #include <pthread.h>

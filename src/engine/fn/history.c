@@ -7,7 +7,8 @@
 
 enum { MARK_ATTEMPTS = 5, PIN_MS = 10 * 60 * 1000 };
 
-void history_object(const struct coll *coll, const char *version, char ret_key[128], const char **ret_version) {
+void history_object(const struct coll *coll, const char *version, char ret_key[128],
+                    const char **ret_version) {
     if (!strncmp(version, "named:", 6)) {
         snprintf(ret_key, 128, "named/%s/%s", coll->cid, version + 6);
         *ret_version = NULL;
@@ -31,8 +32,10 @@ static int root_info(struct coll *coll, const char *version, struct snapshot_inf
     size_t lo = 0, hi = coll->n_roots;
     while (lo < hi) { /* kept in order of version */
         size_t mid = lo + (hi - lo) / 2;
-        if (strcmp(coll->roots[mid].version, version) < 0) lo = mid + 1;
-        else hi = mid;
+        if (strcmp(coll->roots[mid].version, version) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     if (lo < coll->n_roots && !strcmp(coll->roots[lo].version, version)) {
         *ret = coll->roots[lo];
@@ -41,7 +44,9 @@ static int root_info(struct coll *coll, const char *version, struct snapshot_inf
     struct tree *t;
     int r = tree_load_root(coll->core->objects, coll->root_key, version, &t, err);
     if (r) return r;
-    *ret = (struct snapshot_info){.commit_ms = t->commit_ms, .data_ms = t->data_ms, .seq = t->committed_seq,
+    *ret = (struct snapshot_info){.commit_ms = t->commit_ms,
+                                  .data_ms = t->data_ms,
+                                  .seq = t->committed_seq,
                                   .documents = t->n_docs - t->n_deleted};
     time_to_name(t->commit_ms, ret->name);
     snprintf(ret->version, sizeof ret->version, "%s", version);
@@ -79,10 +84,14 @@ static int load_roots(struct coll *coll, struct root_list *ret, struct err *err)
 }
 
 static void from_named(const struct catalog_named *named, struct snapshot_info *ret) {
-    *ret = (struct snapshot_info){.named = true, .commit_ms = named->commit_ms, .data_ms = named->data_ms,
-                                  .seq = named->seq, .documents = named->documents};
+    *ret = (struct snapshot_info){.named = true,
+                                  .commit_ms = named->commit_ms,
+                                  .data_ms = named->data_ms,
+                                  .seq = named->seq,
+                                  .documents = named->documents};
     snprintf(ret->name, sizeof ret->name, "%s", named->name);
-    snprintf(ret->version, sizeof ret->version, "named:%.40s", strrchr(named->key, '/') ? strrchr(named->key, '/') + 1 : "");
+    snprintf(ret->version, sizeof ret->version, "named:%.40s",
+             strrchr(named->key, '/') ? strrchr(named->key, '/') + 1 : "");
 }
 
 static int add_named(void *p, const struct catalog_named *named) {
@@ -116,7 +125,8 @@ int history_list(struct coll *coll, bool thin, snapshot_visit *visit, void *ctx,
         const struct snapshot_info *s = &l.infos[i];
         size_t k = i + 1;
         while (k < l.n && l.infos[k].named) k++;
-        bool hidden = thin && !s->named && k < l.n && bucket_of(s->commit_ms, now) == bucket_of(l.infos[k].commit_ms, now);
+        bool hidden = thin && !s->named && k < l.n &&
+                      bucket_of(s->commit_ms, now) == bucket_of(l.infos[k].commit_ms, now);
         if (!hidden) r = visit(ctx, s);
     }
     free(l.infos);
@@ -125,7 +135,8 @@ int history_list(struct coll *coll, bool thin, snapshot_visit *visit, void *ctx,
 
 /* ---- names of moments ---- */
 
-/* "@2h-ago", "@30m-ago", "@yesterday", an instant. ERR_INVALID for another '@' form, ERR_NOT_FOUND for another name. */
+/* "@2h-ago", "@30m-ago", "@yesterday", an instant. ERR_INVALID for another '@' form, ERR_NOT_FOUND for
+ * another name. */
 static int parse_moment(const char *name, int64_t now_ms, int64_t *ret_ms, struct err *err) {
     const int64_t day = 86400000;
     char *end;
@@ -136,14 +147,19 @@ static int parse_moment(const char *name, int64_t now_ms, int64_t *ret_ms, struc
         return 0;
     }
     long long n = strtoll(name + 1, &end, 10);
-    static const struct { const char *unit; int64_t ms; } units[] = {
-        {"s-ago", 1000}, {"m-ago", 60000}, {"min-ago", 60000}, {"h-ago", 3600000}, {"d-ago", 86400000}, {"w-ago", 604800000}};
+    static const struct {
+        const char *unit;
+        int64_t ms;
+    } units[] = {{"s-ago", 1000},    {"m-ago", 60000},    {"min-ago", 60000},
+                 {"h-ago", 3600000}, {"d-ago", 86400000}, {"w-ago", 604800000}};
     for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
         if (end == name + 1 || n < 0 || n > 100000000 || strcmp(end, units[i].unit)) continue;
         *ret_ms = now_ms - n * units[i].ms;
         return 0;
     }
-    return err_set(err, ERR_INVALID, "\"%s\" is not a moment: use @2h-ago, @30m-ago, @yesterday, @seq:N, @2026-01-31T12-00-00Z", name);
+    return err_set(err, ERR_INVALID,
+                   "\"%s\" is not a moment: use @2h-ago, @30m-ago, @yesterday, @seq:N, @2026-01-31T12-00-00Z",
+                   name);
 }
 
 int history_resolve(struct coll *coll, const char *name, struct snapshot_info *ret, struct err *err) {
@@ -161,8 +177,10 @@ int history_resolve(struct coll *coll, const char *name, struct snapshot_info *r
     if (!strncmp(name, "@seq:", 5)) {
         char *end;
         seq = strtoull(name + 5, &end, 10);
-        if (*end || end == name + 5) return err_set(err, ERR_INVALID, "\"%s\": a number must follow @seq:", name);
-    } else if (strcmp(name, "latest") && (r = parse_moment(name, clock_now_ms(coll->core->clock), &ms, err))) return r;
+        if (*end || end == name + 5)
+            return err_set(err, ERR_INVALID, "\"%s\": a number must follow @seq:", name);
+    } else if (strcmp(name, "latest") && (r = parse_moment(name, clock_now_ms(coll->core->clock), &ms, err)))
+        return r;
     r = load_roots(coll, &l, err);
     if (r) return r;
     r = err_set(err, ERR_NOT_FOUND, "no snapshot at or before \"%s\"", name);
@@ -183,7 +201,8 @@ static int find_seq(struct coll *coll, uint64_t seq, struct snapshot_info *ret, 
     int r = load_roots(coll, &l, err);
     if (r) return r;
     r = err_set(err, ERR_CONFLICT, "the version of record %llu is gone already", (unsigned long long)seq);
-    for (size_t i = l.n; i-- > 0 && r;) { /* the oldest that covers it: later ones with the same number are merges */
+    for (size_t i = l.n;
+         i-- > 0 && r;) { /* the oldest that covers it: later ones with the same number are merges */
         if (l.infos[i].seq != seq) continue;
         *ret = l.infos[i];
         err_clear(err);
@@ -209,8 +228,8 @@ int history_mark(struct coll *coll, struct snapshot_info *ret, struct err *err) 
     return r;
 }
 
-static int copy_root(struct coll *coll, const char *version, const char *new_key, struct object_info *ret_info,
-                     struct err *err) {
+static int copy_root(struct coll *coll, const char *version, const char *new_key,
+                     struct object_info *ret_info, struct err *err) {
     struct buf b = BUF_INIT;
     char key[128];
     const char *v;
@@ -310,7 +329,10 @@ int history_clone(struct coll *coll, const char *version, const char *new_name, 
     int r = pin_version(coll, version, pin, err);
     if (r) return r;
     int64_t ms = clock_now_ms(coll->core->clock);
-    *ret = (struct catalog_record){.status = COLL_CREATING, .created_ms = ms, .updated_ms = ms, .generation = 1,
+    *ret = (struct catalog_record){.status = COLL_CREATING,
+                                   .created_ms = ms,
+                                   .updated_ms = ms,
+                                   .generation = 1,
                                    .n_shards = coll->n_shards};
     rng_uuid(coll->core->rng, ret->cid);
     snprintf(ret->name, sizeof ret->name, "%s", new_name);
@@ -363,7 +385,8 @@ int history_restore(struct coll *coll, const char *version, struct err *err) {
     int r = pin_version(coll, version, pin, err);
     if (r) return r;
     rng_uuid(coll->core->rng, uuid);
-    snprintf(key, sizeof key, "named/%s/restore-%s", coll->cid, uuid); /* keeps the target while the log names it */
+    snprintf(key, sizeof key, "named/%s/restore-%s", coll->cid,
+             uuid); /* keeps the target while the log names it */
     r = copy_root(coll, version, key, &info, err);
     if (pin[0]) catalog_unpin(coll->core, coll->cid, pin);
     if (!r) r = restore_schema(coll, version, &schema_version, err);
@@ -371,7 +394,9 @@ int history_restore(struct coll *coll, const char *version, struct err *err) {
     if (r) return r;
     /* From here on it has happened: strong reads follow the record, and any builder finishes it. */
     struct err late = ERR_INIT;
-    if (!builder_run(coll, seq, false, NULL, &late)) object_delete_version(coll->core->objects, key, info.version, NULL);
-    else if (late.code != ERR_BUSY) coll_set_error(coll, &late);
+    if (!builder_run(coll, seq, false, NULL, &late))
+        object_delete_version(coll->core->objects, key, info.version, NULL);
+    else if (late.code != ERR_BUSY)
+        coll_set_error(coll, &late);
     return bump_generation(coll, err);
 }

@@ -1,5 +1,6 @@
-/* The merger: keeps the number of segments logarithmic, drops dead documents, back-fills added indexes. It runs beside the
- * builder and commits by the same compare-and-set; documents that die meanwhile are carried over through the maps. */
+/* The merger: keeps the number of segments logarithmic, drops dead documents, back-fills added indexes. It
+ * runs beside the builder and commits by the same compare-and-set; documents that die meanwhile are carried
+ * over through the maps. */
 #include "fn/builder.h"
 #include "fn/catalog.h"
 #include "fn/split.h"
@@ -13,16 +14,16 @@ enum { TIER_FANIN = 8, MERGE_ATTEMPTS = 20, MERGE_MAX_INPUTS = 64 };
 
 struct merging {
     struct coll *coll;
-    struct base *base;                  /* what is merged */
-    uint32_t picks[MERGE_MAX_INPUTS];   /* leaf numbers in base */
+    struct base *base;                /* what is merged */
+    uint32_t picks[MERGE_MAX_INPUTS]; /* leaf numbers in base */
     size_t n;
-    uint32_t *maps[MERGE_MAX_INPUTS];   /* old document -> new */
-    uint16_t *outs[MERGE_MAX_INPUTS];   /* old document -> output that has it; NULL: the only one */
-    struct split *split;                /* one output per block of partitions */
+    uint32_t *maps[MERGE_MAX_INPUTS]; /* old document -> new */
+    uint16_t *outs[MERGE_MAX_INPUTS]; /* old document -> output that has it; NULL: the only one */
+    struct split *split;              /* one output per block of partitions */
     struct output {
         struct leaf leaf;
-        struct segment *segment;        /* opened for carried deletes */
-    } *outputs;
+        struct segment *segment; /* opened for carried deletes */
+    } * outputs;
 };
 
 static uint64_t live_bytes(const struct leaf *l) {
@@ -38,7 +39,8 @@ static unsigned tier_of(uint64_t bytes) {
 bool segment_lacks_field(const struct segment *s, const struct field *f) {
     if (f->inferred || f->type == FIELD_OBJECT) return false;
     for (unsigned a = 0; f->type == FIELD_TEXT && a < ANALYZER_COUNT; a++)
-        if (f->analyzers >> a & 1 && !segment_field(s, f->path, f->path_len, f->type, (enum analyzer)a)) return true;
+        if (f->analyzers >> a & 1 && !segment_field(s, f->path, f->path_len, f->type, (enum analyzer)a))
+            return true;
     return f->type != FIELD_TEXT && !segment_field(s, f->path, f->path_len, f->type, 0);
 }
 
@@ -68,9 +70,10 @@ static bool pick_one(struct merging *m, uint32_t i) {
 
 /* ---- what to merge ---- */
 
-/* How much live data of each partition the picked segments have. *ret_known false: one lacks the index on the field. */
-static int count_partitions(const struct merging *m, const struct schema *schema, uint64_t *bytes, bool *ret_known,
-                            struct err *err) {
+/* How much live data of each partition the picked segments have. *ret_known false: one lacks the index on the
+ * field. */
+static int count_partitions(const struct merging *m, const struct schema *schema, uint64_t *bytes,
+                            bool *ret_known, struct err *err) {
     *ret_known = true;
     for (size_t i = 0; i < m->n; i++) {
         const struct leaf *l = &m->base->tree->leaves[m->picks[i]];
@@ -113,11 +116,13 @@ static int pick_all(struct merging *m, const struct schema *schema, bool *ret_an
     const struct tree *t = m->base->tree;
     for (uint32_t from = 0, end; from < t->n_leaves; from = end) {
         end = run_end(t, from);
-        for (m->n = 0; from + m->n < end && m->n < MERGE_MAX_INPUTS; m->n++) m->picks[m->n] = from + (uint32_t)m->n;
+        for (m->n = 0; from + m->n < end && m->n < MERGE_MAX_INPUTS; m->n++)
+            m->picks[m->n] = from + (uint32_t)m->n;
         int r = plan(m, schema, err);
         if (r) return r;
         bool narrower = m->split->n > 1 || m->split->blocks[0] != t->leaves[from].partition;
-        *ret_any = m->n > 1 || narrower || t->leaves[from].n_deleted || lacks_index(m->base->segments[from], schema);
+        *ret_any =
+            m->n > 1 || narrower || t->leaves[from].n_deleted || lacks_index(m->base->segments[from], schema);
         if (*ret_any) return 0;
     }
     return 0;
@@ -141,7 +146,8 @@ static bool pick_tier(struct merging *m, uint32_t from, uint32_t end) {
     return false;
 }
 
-/* The lowest tier of some block with enough segments; else one segment that is mostly dead or lacks an index. */
+/* The lowest tier of some block with enough segments; else one segment that is mostly dead or lacks an index.
+ */
 static bool pick_some(struct merging *m, enum merge_mode mode, const struct schema *schema) {
     const struct tree *t = m->base->tree;
     for (uint32_t i = 0; i < t->n_leaves; i++)
@@ -156,7 +162,8 @@ static bool pick_some(struct merging *m, enum merge_mode mode, const struct sche
     return false;
 }
 
-static int pick(struct merging *m, enum merge_mode mode, const struct schema *schema, bool *ret_any, struct err *err) {
+static int pick(struct merging *m, enum merge_mode mode, const struct schema *schema, bool *ret_any,
+                struct err *err) {
     *ret_any = false;
     if (mode == MERGE_ALL) return pick_all(m, schema, ret_any, err);
     *ret_any = pick_some(m, mode, schema);
@@ -166,15 +173,16 @@ static int pick(struct merging *m, enum merge_mode mode, const struct schema *sc
 /* ---- merging ---- */
 
 /* The documents of input i that do not belong to output `out`. */
-static int skip_others(const struct merging *m, size_t i, const struct schema *schema, uint32_t out, uint64_t **ret,
-                       struct err *err) {
+static int skip_others(const struct merging *m, size_t i, const struct schema *schema, uint32_t out,
+                       uint64_t **ret, struct err *err) {
     struct segment *s = m->base->segments[m->picks[i]];
     uint32_t n = segment_n_docs(s);
     const uint16_t *partitions;
     int r = partition_of_docs(s, schema, &partitions, err);
     if (r) return r;
     *ret = xcalloc((size_t)n / 64 + 1, sizeof **ret);
-    for (uint32_t d = 0; d < n; d++) (*ret)[d >> 6] |= (uint64_t)(m->split->segment[partitions[d]] != out) << (d & 63);
+    for (uint32_t d = 0; d < n; d++)
+        (*ret)[d >> 6] |= (uint64_t)(m->split->segment[partitions[d]] != out) << (d & 63);
     return 0;
 }
 
@@ -211,13 +219,14 @@ static int write_output(struct merging *m, uint32_t out, const struct merge_inpu
     if (!r) r = upload_put(&up, size, checksum, &o->leaf.segment, err);
     upload_close(&up);
     if (!r)
-        r = blob_open(m->coll->core->objects, o->leaf.segment.key, o->leaf.segment.version, BLOB_KIND_SEGMENT, size,
-                      checksum, &blob, err);
+        r = blob_open(m->coll->core->objects, o->leaf.segment.key, o->leaf.segment.version, BLOB_KIND_SEGMENT,
+                      size, checksum, &blob, err);
     return r ? r : segment_open(blob, &o->segment, err);
 }
 
 /* One pass over the inputs for each output, of which there are PARTITION_FANOUT at most. */
-static int write_merged(struct merging *m, struct schema *schema, const volatile int *cancel, struct err *err) {
+static int write_merged(struct merging *m, struct schema *schema, const volatile int *cancel,
+                        struct err *err) {
     int r = 0;
     m->outputs = xcalloc(m->split->n, sizeof *m->outputs);
     for (uint32_t out = 0; !r && out < m->split->n; out++) {
@@ -225,7 +234,8 @@ static int write_merged(struct merging *m, struct schema *schema, const volatile
         uint64_t *skip[MERGE_MAX_INPUTS] = {0};
         for (size_t i = 0; i < m->n && !r; i++) {
             if (m->split->n > 1) r = skip_others(m, i, schema, out, &skip[i], err);
-            in[i] = (struct merge_input){m->base->segments[m->picks[i]], m->base->deletes[m->picks[i]], skip[i]};
+            in[i] =
+                (struct merge_input){m->base->segments[m->picks[i]], m->base->deletes[m->picks[i]], skip[i]};
         }
         if (!r) r = write_output(m, out, in, schema, cancel, err);
         for (size_t i = 0; i < m->n; i++) free(skip[i]);
@@ -256,7 +266,8 @@ static int find_leaf(const struct tree *t, const struct leaf *l) {
 }
 
 /* Documents of input i that died since the merge began are dead in the result too. */
-static int carry_over(struct merging *m, size_t i, const struct deletes *now, struct edit *e, struct err *err) {
+static int carry_over(struct merging *m, size_t i, const struct deletes *now, struct edit *e,
+                      struct err *err) {
     const uint64_t *new_bits = deletes_bits(now), *old_bits = deletes_bits(m->base->deletes[m->picks[i]]);
     uint32_t n = segment_n_docs(m->base->segments[m->picks[i]]);
     for (uint32_t d = 0; new_bits && d < n; d++) {
@@ -295,7 +306,8 @@ static int commit_merge(struct merging *m, bool *ret_stale, struct err *err) {
     return r;
 }
 
-static int merge_leased(struct coll *coll, enum merge_mode mode, const volatile int *cancel, bool *ret_did, struct err *err) {
+static int merge_leased(struct coll *coll, enum merge_mode mode, const volatile int *cancel, bool *ret_did,
+                        struct err *err) {
     struct merging m = {.coll = coll};
     struct schema *schema = NULL;
     bool stale = false, any = false;
@@ -324,7 +336,8 @@ out:
     return r;
 }
 
-int merger_run(struct coll *coll, enum merge_mode mode, const volatile int *cancel, bool *ret_did, struct err *err) {
+int merger_run(struct coll *coll, enum merge_mode mode, const volatile int *cancel, bool *ret_did,
+               struct err *err) {
     char lease[CID_LEN + 8];
     uint64_t epoch;
     *ret_did = false;

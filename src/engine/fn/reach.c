@@ -10,7 +10,9 @@ static size_t slot_of(const struct string_set *s, const char *str) {
     return i;
 }
 
-bool string_set_has(const struct string_set *s, const char *str) { return s->cap && s->slots[slot_of(s, str)]; }
+bool string_set_has(const struct string_set *s, const char *str) {
+    return s->cap && s->slots[slot_of(s, str)];
+}
 
 static void grow(struct string_set *s) {
     struct string_set bigger = {.cap = s->cap ? s->cap * 2 : 256, .n = s->n};
@@ -40,7 +42,7 @@ struct walk {
     struct core *core;
     const struct reach_visitor *v;
     struct reach *reach;
-    struct string_set pairs;   /* segment + deletes keys */
+    struct string_set pairs; /* segment + deletes keys */
     struct err *err;
 };
 
@@ -96,4 +98,6 @@ int reach_all(struct core *core, const struct reach_visitor *v, struct reach *re
     return r;
 }
 
-void reach_release(struct reach *r) { string_set_release(&r->objects); }
+void reach_release(struct reach *r) {
+    string_set_release(&r->objects);
+}

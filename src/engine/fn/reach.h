@@ -1,5 +1,5 @@
-/* What is reachable: visits every root there is (current, retained, named, being restored) and everything below, each
- * object once. Shared by the cleaner (mark) and check. */
+/* What is reachable: visits every root there is (current, retained, named, being restored) and everything
+ * below, each object once. Shared by the cleaner (mark) and check. */
 #pragma once
 #include "fn/catalog.h"
 

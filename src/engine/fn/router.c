@@ -16,7 +16,7 @@ struct routing {
     const struct query_request *req;
     struct query *query;
     struct search_stats stats;
-    struct knn_result *knn;    /* by kNN node */
+    struct knn_result *knn; /* by kNN node */
     uint32_t n_knn, n_shards, want;
     struct deadline deadline;
     struct query_request filled; /* req with its texts as vectors, when there are any; borrows all but json */
@@ -44,7 +44,8 @@ static int near_vector(const struct routing *rt, float **ret, uint32_t *ret_dim,
     struct jval *doc = NULL;
     int r = query_near_field(rt->req, rt->view->schema, &f, err);
     if (!r) r = view_find(rt->view, id, strlen(id), &part, &docno, err);
-    if (!r && part == rt->view->n_parts) r = err_set(err, ERR_NOT_FOUND, "near: no document with id \"%s\"", id);
+    if (!r && part == rt->view->n_parts)
+        r = err_set(err, ERR_NOT_FOUND, "near: no document with id \"%s\"", id);
     if (!r) r = segment_doc(rt->view->parts[part].segment, docno, &raw, err);
     if (!r) r = jval_parse(&arena, (const char *)raw.data, raw.len, &doc, err);
     const struct jval *v = r ? NULL : at_path(doc, f->path);
@@ -63,16 +64,18 @@ static int near_vector(const struct routing *rt, float **ret, uint32_t *ret_dim,
 
 /* ---- preparation ---- */
 
-static int check_field(const struct routing *rt, const char *path, enum field_type type, enum analyzer analyzer,
-                       struct err *err) {
+static int check_field(const struct routing *rt, const char *path, enum field_type type,
+                       enum analyzer analyzer, struct err *err) {
     const struct field *f = schema_find(rt->view->schema, path, strlen(path));
     for (uint32_t i = 0; f && !f->inferred && f->type != FIELD_OBJECT && i < rt->view->n_parts; i++)
-        if (!segment_field(rt->view->parts[i].segment, f->path, f->path_len, type, type == FIELD_TEXT ? analyzer : 0))
+        if (!segment_field(rt->view->parts[i].segment, f->path, f->path_len, type,
+                           type == FIELD_TEXT ? analyzer : 0))
             return err_set(err, ERR_BUSY, "the index on \"%s\" is still being built", f->path);
     return 0;
 }
 
-/* A declared index that was added later and is not back-filled everywhere must not answer as if documents were missing. */
+/* A declared index that was added later and is not back-filled everywhere must not answer as if documents
+ * were missing. */
 static int check_backfilled(const struct routing *rt, const struct query_node *n, struct err *err) {
     if (!n) return 0;
     int r = n->field && n->kind != QUERY_NONE ? check_field(rt, n->field, n->type, n->analyzer, err) : 0;
@@ -84,7 +87,8 @@ static int check_backfilled(const struct routing *rt, const struct query_node *n
 /* Texts that stand for vectors are embedded first: what is compiled has vectors only. */
 static int fill_texts(struct routing *rt, struct err *err) {
     char *json;
-    int r = embed_query(rt->core, rt->req, rt->view->schema, rt->deadline.at_us, &rt->deadline.stop, &json, err);
+    int r =
+        embed_query(rt->core, rt->req, rt->view->schema, rt->deadline.at_us, &rt->deadline.stop, &json, err);
     if (r || !json) return r;
     rt->filled = *rt->req;
     rt->filled.json = json;
@@ -99,7 +103,8 @@ static int compile(struct routing *rt, struct err *err) {
     if (!r) r = fill_texts(rt, err);
     if (!r && rt->req->near_id) r = near_vector(rt, &vector, &dim, err);
     if (!r && rt->req->near_text)
-        r = embed_near(rt->core, rt->req, rt->view->schema, rt->deadline.at_us, &rt->deadline.stop, &vector, &dim, err);
+        r = embed_near(rt->core, rt->req, rt->view->schema, rt->deadline.at_us, &rt->deadline.stop, &vector,
+                       &dim, err);
     if (!r) r = query_compile(rt->req, rt->view->schema, vector, dim, &rt->query, err);
     if (!r) r = check_backfilled(rt, rt->query->root, err);
     for (uint32_t i = 0; !r && i < rt->query->n_sort; i++)
@@ -116,7 +121,8 @@ static int collect_stats(struct routing *rt, struct err *err) {
         const struct view_part *p = &rt->view->parts[i];
         struct search_part part = {p->segment, p->deletes, 0, segment_n_docs(p->segment), i, NULL};
         int r = search_stats_add(&rt->stats, rt->query, &part, err);
-        if (!r && rt->query->n_fuzzy) r = search_expand(&rt->stats, rt->query, &part, &rt->deadline.stop, err);
+        if (!r && rt->query->n_fuzzy)
+            r = search_expand(&rt->stats, rt->query, &part, &rt->deadline.stop, err);
         if (r) return r;
     }
     search_expand_finish(&rt->stats, rt->query);
@@ -126,22 +132,31 @@ static int collect_stats(struct routing *rt, struct err *err) {
 /* ---- fan-out ---- */
 
 /* Runs one round over all shards and the tail; answers has room for n_shards + 1. */
-static int fan_out(struct routing *rt, enum exec_kind kind, uint32_t which, struct exec_answer *answers, struct err *err) {
+static int fan_out(struct routing *rt, enum exec_kind kind, uint32_t which, struct exec_answer *answers,
+                   struct err *err) {
     size_t n = rt->n_shards + 1;
     struct exec_request *requests = xcalloc(n, sizeof *requests);
     const void **in = xcalloc(n, sizeof *in);
     void **out = xcalloc(n, sizeof *out);
     for (uint32_t i = 0; i < n; i++) {
-        requests[i] = (struct exec_request){.kind = kind, .view = rt->view, .query = rt->query, .stats = &rt->stats,
-                                            .knn = rt->knn, .which = which, .shard = i, .n_shards = rt->n_shards,
-                                            .want = rt->want, .stop = &rt->deadline.stop};
+        requests[i] = (struct exec_request){.kind = kind,
+                                            .view = rt->view,
+                                            .query = rt->query,
+                                            .stats = &rt->stats,
+                                            .knn = rt->knn,
+                                            .which = which,
+                                            .shard = i,
+                                            .n_shards = rt->n_shards,
+                                            .want = rt->want,
+                                            .stop = &rt->deadline.stop};
         in[i] = &requests[i];
         out[i] = &answers[i];
     }
     int r = 0;
     if (rt->n_shards == 1) /* nothing to run beside: no hand-over to other threads */
         for (size_t i = 0; i < n && !r; i++) r = executor_run(NULL, in[i], out[i], err);
-    else r = invoke_all(rt->core->invoker, executor_run, NULL, in, out, n, err);
+    else
+        r = invoke_all(rt->core->invoker, executor_run, NULL, in, out, n, err);
     free(requests);
     free(in);
     free(out);
@@ -157,8 +172,10 @@ static int run_knn(struct routing *rt, struct err *err) {
         struct knn_result *lists = xcalloc(n, sizeof *lists);
         int r = fan_out(rt, EXEC_KNN, w, answers, err);
         for (size_t i = 0; i < n; i++) {
-            if (r) search_knn_release(&answers[i].knn);
-            else lists[i] = answers[i].knn;
+            if (r)
+                search_knn_release(&answers[i].knn);
+            else
+                lists[i] = answers[i].knn;
         }
         if (!r) search_knn_merge(rt->query, w, lists, n, &rt->knn[w]);
         free(lists);
@@ -174,8 +191,10 @@ static int run_search(struct routing *rt, struct search_result *ret, struct err 
     struct search_result *lists = xcalloc(n, sizeof *lists);
     int r = fan_out(rt, EXEC_SEARCH, 0, answers, err);
     for (size_t i = 0; i < n; i++) {
-        if (r) search_result_release(&answers[i].search);
-        else lists[i] = answers[i].search;
+        if (r)
+            search_result_release(&answers[i].search);
+        else
+            lists[i] = answers[i].search;
     }
     if (!r) r = search_merge(rt->query, lists, n, rt->want, ret, err);
     free(lists);
@@ -218,9 +237,13 @@ static int run_fused(struct routing *rt, struct search_result *ret, struct err *
 
 /* ---- the answer ---- */
 
-static int explain(const struct routing *rt, const struct search_hit *h, struct answer_hit *out, struct err *err) {
+static int explain(const struct routing *rt, const struct search_hit *h, struct answer_hit *out,
+                   struct err *err) {
     const struct view_part *p = &rt->view->parts[h->part_no];
-    struct search_part part = {.segment = p->segment, .deletes = p->deletes, .doc_lo = h->docno, .doc_hi = h->docno + 1,
+    struct search_part part = {.segment = p->segment,
+                               .deletes = p->deletes,
+                               .doc_lo = h->docno,
+                               .doc_hi = h->docno + 1,
                                .part_no = h->part_no};
     struct buf text = BUF_INIT;
     size_t len;
@@ -246,33 +269,43 @@ static int fetch(const struct routing *rt, struct search_result *found, struct a
         out->score = h->score;
         out->id = xstrndup(h->id, h->id_len);
         out->id_len = h->id_len;
-        if (rt->deadline.stop) return err_set(err, rt->deadline.stop == 1 ? ERR_CANCELED : ERR_TIMEOUT, "the query was stopped");
-        int r = rt->req->format == FORMAT_IDS ? 0 : segment_doc(rt->view->parts[h->part_no].segment, h->docno, &doc, err);
+        if (rt->deadline.stop)
+            return err_set(err, rt->deadline.stop == 1 ? ERR_CANCELED : ERR_TIMEOUT, "the query was stopped");
+        int r = rt->req->format == FORMAT_IDS
+                    ? 0
+                    : segment_doc(rt->view->parts[h->part_no].segment, h->docno, &doc, err);
         buf_str(&doc);
         out->doc = (char *)buf_detach(&doc, &out->doc_len);
         if (!r && rt->req->explain) r = explain(rt, h, out, err);
         if (r) return r;
         bytes += out->doc_len;
         if (bytes > ANSWER_MAX_BYTES)
-            return err_set(err, ERR_TOO_LARGE, "the answer has more than %d MB of documents: ask for fewer with size=",
+            return err_set(err, ERR_TOO_LARGE,
+                           "the answer has more than %d MB of documents: ask for fewer with size=",
                            ANSWER_MAX_BYTES >> 20);
     }
     return 0;
 }
 
-int router_query(struct core *core, const struct view *view, const char *collection, const struct query_request *req,
-                 const volatile int *cancel, struct answer **ret, struct err *err) {
-    struct routing rt = {.core = core, .view = view, .req = req, .want = req->format == FORMAT_COUNT ? 0 : req->size + req->from};
+int router_query(struct core *core, const struct view *view, const char *collection,
+                 const struct query_request *req, const volatile int *cancel, struct answer **ret,
+                 struct err *err) {
+    struct routing rt = {.core = core,
+                         .view = view,
+                         .req = req,
+                         .want = req->format == FORMAT_COUNT ? 0 : req->size + req->from};
     struct search_result found = {0};
     struct answer *a = xcalloc(1, sizeof *a);
     int64_t start = clock_mono_us(&clock_system);
-    rt.n_shards = MIN(MAX(__atomic_load_n(&view->coll->n_shards, __ATOMIC_RELAXED), 1u), (uint32_t)MAX_SHARDS);
+    rt.n_shards =
+        MIN(MAX(__atomic_load_n(&view->coll->n_shards, __ATOMIC_RELAXED), 1u), (uint32_t)MAX_SHARDS);
     counter_add(&core->n_queries, 1);
     deadline_start(&rt.deadline, cancel, req->timeout_ms);
     int r = compile(&rt, err);
     if (!r) r = collect_stats(&rt, err);
     if (!r) r = run_knn(&rt, err);
-    if (!r) r = rt.query->root->kind == QUERY_FUSE ? run_fused(&rt, &found, err) : run_search(&rt, &found, err);
+    if (!r)
+        r = rt.query->root->kind == QUERY_FUSE ? run_fused(&rt, &found, err) : run_search(&rt, &found, err);
     if (!r) r = fetch(&rt, &found, a, err);
     deadline_end(&rt.deadline);
     a->collection = xstrdup(collection);
@@ -284,7 +317,9 @@ int router_query(struct core *core, const struct view *view, const char *collect
     if (rt.query) search_stats_release(&rt.stats);
     query_free(rt.query);
     if (rt.req == &rt.filled) free(rt.filled.json);
-    if (r) answer_free(a);
-    else *ret = a;
+    if (r)
+        answer_free(a);
+    else
+        *ret = a;
     return r;
 }

@@ -1,4 +1,5 @@
-/* Router: validates a query, sums the statistics, fans out to the Executors, merges, fetches the documents. */
+/* Router: validates a query, sums the statistics, fans out to the Executors, merges, fetches the documents.
+ */
 #pragma once
 #include "fn/view.h"
 #include "query/answer.h"

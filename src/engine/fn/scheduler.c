@@ -5,7 +5,13 @@
 #include <stdio.h>
 #include <time.h>
 
-enum { POLL_MS = 500, MERGE_POLL_MS = 1000, SHARDS_EVERY_MS = 30000, CLEAN_EVERY_MS = 3600000, CLEAN_GRACE_MS = 3600000 };
+enum {
+    POLL_MS = 500,
+    MERGE_POLL_MS = 1000,
+    SHARDS_EVERY_MS = 30000,
+    CLEAN_EVERY_MS = 3600000,
+    CLEAN_GRACE_MS = 3600000
+};
 
 struct scheduler {
     struct core *core;
@@ -16,7 +22,9 @@ struct scheduler {
     int64_t shards_at_ms, clean_at_ms;
 };
 
-static bool stopped(const struct scheduler *s) { return __atomic_load_n(&s->stop, __ATOMIC_RELAXED); }
+static bool stopped(const struct scheduler *s) {
+    return __atomic_load_n(&s->stop, __ATOMIC_RELAXED);
+}
 
 /* The active collections' ids. */
 struct cid_list {
@@ -33,10 +41,14 @@ static int add_cid(void *p, const struct catalog_record *rec) {
 }
 
 /* Intervals are monotonic: a clock that is set back must not stop the work. */
-static int64_t now_ms(struct scheduler *s) { return clock_mono_us(s->core->clock) / 1000; }
+static int64_t now_ms(struct scheduler *s) {
+    return clock_mono_us(s->core->clock) / 1000;
+}
 
 /* The edge of the background work: what cannot be said to a caller goes to the process's log. */
-static void say(const char *what, const struct err *err) { fprintf(stderr, "ldbfs: %s: %s\n", what, err->text); }
+static void say(const char *what, const struct err *err) {
+    fprintf(stderr, "ldbfs: %s: %s\n", what, err->text);
+}
 
 /* Is there enough in the log, or for long enough? */
 static bool build_due(struct scheduler *s, struct coll *coll, struct err *err) {
@@ -78,13 +90,16 @@ static void build_pass(struct scheduler *s) {
         if (!build_due(s, coll, &err)) continue;
         err_clear(&err);
         int r = builder_run(coll, UINT64_MAX, false, NULL, &err);
-        if (!r) __atomic_store_n(&coll->pending_since_ms, 0, __ATOMIC_RELAXED);
-        else if (r != -ERR_BUSY) coll_set_error(coll, &err);
+        if (!r)
+            __atomic_store_n(&coll->pending_since_ms, 0, __ATOMIC_RELAXED);
+        else if (r != -ERR_BUSY)
+            coll_set_error(coll, &err);
     }
     free(l.cids);
 }
 
-/* Back-fills of all collections come before merges of any: until then queries on the new fields are refused. */
+/* Back-fills of all collections come before merges of any: until then queries on the new fields are refused.
+ */
 static void merge_pass(struct scheduler *s, enum merge_mode mode) {
     struct cid_list l = {0};
     struct err err = ERR_INIT;

@@ -1,4 +1,5 @@
-/* The tail: the unbuilt log as a few memory segments ("chunks"), geometrically merged, and the view over base and tail. */
+/* The tail: the unbuilt log as a few memory segments ("chunks"), geometrically merged, and the view over base
+ * and tail. */
 #include "fn/view_internal.h"
 
 enum { TAIL_BATCH_BYTES = 8 << 20 };
@@ -31,7 +32,8 @@ static void chunk_touch(struct chunk *c, size_t i, const char *id, uint32_t len)
     c->touched[i].len = len;
 }
 
-static int chunk_of_batch(struct schema *schema, const struct batch *batch, struct chunk **ret, struct err *err) {
+static int chunk_of_batch(struct schema *schema, const struct batch *batch, struct chunk **ret,
+                          struct err *err) {
     struct chunk *c = xcalloc(1, sizeof *c);
     int r = 0;
     c->refs = 1;
@@ -52,8 +54,10 @@ static int chunk_of_batch(struct schema *schema, const struct batch *batch, stru
         c->n_docs = (uint32_t)batch->n_docs;
         blob_writer_release(&w);
     }
-    if (r) chunk_unref(c);
-    else *ret = c;
+    if (r)
+        chunk_unref(c);
+    else
+        *ret = c;
     return r;
 }
 
@@ -62,11 +66,14 @@ static void merge_touched(struct chunk *out, const struct chunk *a, const struct
     size_t i = 0, k = 0, n = 0;
     out->touched = xcalloc(a->n_touched + b->n_touched, sizeof *out->touched);
     while (i < a->n_touched || k < b->n_touched) {
-        int c = i == a->n_touched   ? 1
-                : k == b->n_touched ? -1
-                                    : id_compare(a->touched[i].id, a->touched[i].len, b->touched[k].id, b->touched[k].len);
-        if (c <= 0) chunk_touch(out, n++, a->touched[i].id, a->touched[i].len);
-        else chunk_touch(out, n++, b->touched[k].id, b->touched[k].len);
+        int c = i == a->n_touched ? 1
+                : k == b->n_touched
+                    ? -1
+                    : id_compare(a->touched[i].id, a->touched[i].len, b->touched[k].id, b->touched[k].len);
+        if (c <= 0)
+            chunk_touch(out, n++, a->touched[i].id, a->touched[i].len);
+        else
+            chunk_touch(out, n++, b->touched[k].id, b->touched[k].len);
         if (c <= 0) i++;
         if (c >= 0) k++;
     }
@@ -98,14 +105,17 @@ static int chunk_merge(struct schema *schema, struct chunk *a, const struct dele
         if (!r) c->n_docs = segment_n_docs(c->segment);
         blob_writer_release(&w);
     }
-    if (r) chunk_unref(c);
-    else *ret = c;
+    if (r)
+        chunk_unref(c);
+    else
+        *ret = c;
     return r;
 }
 
 /* ---- views over base and chunks ---- */
 
-/* A private copy with room for one more part. Its deletes are shared: mask() makes them private where they change. */
+/* A private copy with room for one more part. Its deletes are shared: mask() makes them private where they
+ * change. */
 static struct view *view_copy(const struct view *old, uint32_t room) {
     struct view *v = xcalloc(1, sizeof *v);
     v->refs = 1;
@@ -126,8 +136,8 @@ static struct view *view_copy(const struct view *old, uint32_t room) {
     return v;
 }
 
-/* Adds a chunk to a view under construction: its ids mask everything before it. `owned` tells which parts' deletes are
- * already private to this view. */
+/* Adds a chunk to a view under construction: its ids mask everything before it. `owned` tells which parts'
+ * deletes are already private to this view. */
 static int view_add_chunk(struct view *v, struct chunk *c, bool *owned, struct err *err) {
     for (size_t i = 0; i < c->n_touched; i++) {
         uint32_t part, docno;
@@ -176,8 +186,10 @@ int tail_sync_view(struct coll *coll, struct err *err) {
     int r = 0;
     for (uint32_t n = 0; n < coll->n_chunks && !r; n++) r = view_add_chunk(v, coll->chunks[n], owned, err);
     free(owned);
-    if (r) view_unref(v);
-    else set_state(coll, v);
+    if (r)
+        view_unref(v);
+    else
+        set_state(coll, v);
     return r;
 }
 
@@ -212,7 +224,8 @@ int tail_refresh_schema(struct coll *coll, uint32_t min_version, struct err *err
     if (r) return r;
     if (s->version < min_version) {
         schema_unref(s);
-        return err_set(err, ERR_CORRUPT, "schema version %u of collection %s is missing", min_version, coll->cid);
+        return err_set(err, ERR_CORRUPT, "schema version %u of collection %s is missing", min_version,
+                       coll->cid);
     }
     if (coll->schema && schema_declares_more(coll->schema, s)) tail_reset(coll);
     schema_unref(coll->schema);
@@ -233,11 +246,13 @@ static int tail_lookup(void *ctx, const char *id, size_t len, struct buf *out, s
 static int tail_restore(struct coll *coll, const struct batch *batch, struct err *err) {
     struct base *b;
     int r = base_load(coll->core, batch->restore_key, NULL, coll->base, &b, err);
-    if (r == -ERR_NOT_FOUND) return err_set(err, ERR_CONFLICT, "the restore was built meanwhile"); /* see its root */
+    if (r == -ERR_NOT_FOUND)
+        return err_set(err, ERR_CONFLICT, "the restore was built meanwhile"); /* see its root */
     if (r) return err_wrap(err, "could not read the state to restore");
     struct log_cursor cursor = coll->cursor;
     b->tree->committed_seq = batch->last_seq;
-    b->tree->version[0] = 0; /* not a root of this collection's history: replaced by the real one when it is built */
+    b->tree->version[0] =
+        0; /* not a root of this collection's history: replaced by the real one when it is built */
     base_unref(coll->base);
     coll->base = b;
     tail_reset(coll);
@@ -252,8 +267,8 @@ static void release_part(struct view_part *p) {
     chunk_unref(p->chunk);
 }
 
-/* Keeps the number of chunks logarithmic: a chunk at least half as big as the one before it is merged into that. v is the
- * view under construction over all chunks. */
+/* Keeps the number of chunks logarithmic: a chunk at least half as big as the one before it is merged into
+ * that. v is the view under construction over all chunks. */
 static int compact_chunks(struct coll *coll, struct view *v, struct err *err) {
     while (coll->n_chunks >= 2) {
         struct chunk **last = &coll->chunks[coll->n_chunks - 2], *merged;
@@ -264,7 +279,8 @@ static int compact_chunks(struct coll *coll, struct view *v, struct err *err) {
         if (r) return r;
         while (v->n_parts > part) release_part(&v->parts[--v->n_parts]);
         if (merged->segment)
-            v->parts[v->n_parts++] = (struct view_part){segment_ref(merged->segment), NULL, chunk_ref(merged)};
+            v->parts[v->n_parts++] =
+                (struct view_part){segment_ref(merged->segment), NULL, chunk_ref(merged)};
         chunk_unref(last[0]);
         chunk_unref(last[1]);
         last[0] = merged;
@@ -282,8 +298,10 @@ static int append_chunk(struct coll *coll, struct chunk *taken, struct err *err)
     VEC_GROW(coll->chunks, coll->n_chunks, coll->cap_chunks);
     coll->chunks[coll->n_chunks++] = taken;
     if (!r) r = compact_chunks(coll, v, err);
-    if (r) view_unref(v);
-    else set_state(coll, v);
+    if (r)
+        view_unref(v);
+    else
+        set_state(coll, v);
     return r;
 }
 
@@ -293,17 +311,21 @@ int tail_extend(struct coll *coll, uint64_t up_to, bool *ret_more, struct err *e
     int r = tail_sync_view(coll, err);
     if (r) return r;
     const struct view *before = coll->current;
-    r = batch_read(coll->log, &coll->cursor, up_to, TAIL_BATCH_BYTES, false, tail_lookup, coll->current, &batch, err);
+    r = batch_read(coll->log, &coll->cursor, up_to, TAIL_BATCH_BYTES, false, tail_lookup, coll->current,
+                   &batch, err);
     if (r) return r;
     *ret_more = batch.last_seq >= batch.first_seq;
-    if (batch.stop == LOG_RESTORE) r = tail_restore(coll, &batch, err);
+    if (batch.stop == LOG_RESTORE)
+        r = tail_restore(coll, &batch, err);
     else if (*ret_more) {
         r = tail_refresh_schema(coll, batch.schema_version, err);
         if (r || coll->current != before) goto out; /* the tail was reset: read it again */
         coll->tail_time_ms = MAX(coll->tail_time_ms, batch.last_time_ms);
         struct chunk *c;
-        if (!batch.n) set_state(coll, view_copy(coll->current, 0));
-        else if (!(r = chunk_of_batch(coll->schema, &batch, &c, err))) r = append_chunk(coll, c, err);
+        if (!batch.n)
+            set_state(coll, view_copy(coll->current, 0));
+        else if (!(r = chunk_of_batch(coll->schema, &batch, &c, err)))
+            r = append_chunk(coll, c, err);
     }
 out:
     if (r) tail_reset(coll);

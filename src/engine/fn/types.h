@@ -18,11 +18,11 @@ struct ingest_record {
 };
 
 struct snapshot_info {
-    char name[SNAPSHOT_NAME_SIZE];   /* time name or the given name */
-    char version[VERSION_ID_SIZE];   /* names the root for engine_view_version, clone and restore */
+    char name[SNAPSHOT_NAME_SIZE]; /* time name or the given name */
+    char version[VERSION_ID_SIZE]; /* names the root for engine_view_version, clone and restore */
     bool named;
-    int64_t commit_ms;               /* commit time; of a named one: when it was made */
-    int64_t data_ms;                 /* acknowledgement time it covers */
+    int64_t commit_ms; /* commit time; of a named one: when it was made */
+    int64_t data_ms;   /* acknowledgement time it covers */
     uint64_t seq, documents;
 };
 typedef int snapshot_visit(void *ctx, const struct snapshot_info *);

@@ -4,7 +4,8 @@
 #include "fn/types.h"
 
 /* See engine_clean. */
-int clean_run(struct core *, int64_t retention_ms, int64_t grace_ms, struct clean_result *ret, struct err *err);
+int clean_run(struct core *, int64_t retention_ms, int64_t grace_ms, struct clean_result *ret,
+              struct err *err);
 /* See engine_check. */
 int check_run(struct core *, void (*report)(void *ctx, const char *text), void *ctx, uint64_t *ret_objects,
               uint64_t *ret_problems, struct err *err);
@@ -13,7 +14,7 @@ enum { SHARD_DOCS = 250000, SHARDS_MAX = 64 };
 int shards_adjust(struct core *, struct err *err);
 
 struct scheduler;
-/* Background threads: one builds (by size and age of the unbuilt log, whoever wrote it), one merges, adjusts shards and
- * cleans. */
+/* Background threads: one builds (by size and age of the unbuilt log, whoever wrote it), one merges, adjusts
+ * shards and cleans. */
 struct scheduler *scheduler_start(struct core *);
 void scheduler_stop(struct scheduler *); /* waits for running work; NULL is fine */

@@ -1,4 +1,5 @@
-/* Building and finding in views. See view.h; the strong read's order (log, then root) is in docs/DESIGN.md. */
+/* Building and finding in views. See view.h; the strong read's order (log, then root) is in docs/DESIGN.md.
+ */
 #include "fn/view_internal.h"
 
 #include <time.h>
@@ -45,7 +46,8 @@ static bool same_object(const struct object_ref *a, const struct object_ref *b) 
 static int open_deletes(struct core *core, const struct object_ref *ref, const struct segment *segment,
                         struct deletes **ret, struct err *err) {
     struct blob *blob;
-    int r = blob_open(core->objects, ref->key, ref->version, BLOB_KIND_DELETES, ref->size, ref->checksum, &blob, err);
+    int r = blob_open(core->objects, ref->key, ref->version, BLOB_KIND_DELETES, ref->size, ref->checksum,
+                      &blob, err);
     return r ? r : deletes_read(blob, segment, ret, err);
 }
 
@@ -58,7 +60,8 @@ static int open_leaf(struct core *core, struct base *b, uint32_t i, const struct
         const struct leaf *old = &reuse->tree->leaves[k];
         if (!same_object(&l->segment, &old->segment)) continue;
         b->segments[i] = segment_ref(reuse->segments[k]);
-        if (l->deletes.size && same_object(&l->deletes, &old->deletes)) b->deletes[i] = deletes_ref(reuse->deletes[k]);
+        if (l->deletes.size && same_object(&l->deletes, &old->deletes))
+            b->deletes[i] = deletes_ref(reuse->deletes[k]);
         *hint = k + 1;
         break;
     }
@@ -69,14 +72,15 @@ static int open_leaf(struct core *core, struct base *b, uint32_t i, const struct
                       l->segment.checksum, &blob, err);
         if (!r) r = segment_open(blob, &b->segments[i], err);
     }
-    if (!r && l->deletes.size && !b->deletes[i]) r = open_deletes(core, &l->deletes, b->segments[i], &b->deletes[i], err);
+    if (!r && l->deletes.size && !b->deletes[i])
+        r = open_deletes(core, &l->deletes, b->segments[i], &b->deletes[i], err);
     if (!r && (segment_n_docs(b->segments[i]) != l->n_docs || deletes_count(b->deletes[i]) != l->n_deleted))
         r = err_set(err, ERR_CORRUPT, "object \"%s\" does not match its reference", l->segment.key);
     return r;
 }
 
-int base_load(struct core *core, const char *root_key, const char *version, const struct base *reuse, struct base **ret,
-              struct err *err) {
+int base_load(struct core *core, const char *root_key, const char *version, const struct base *reuse,
+              struct base **ret, struct err *err) {
     struct tree *tree;
     int r = tree_load(core->objects, root_key, version, &tree, err);
     if (r) return r;
@@ -84,15 +88,19 @@ int base_load(struct core *core, const char *root_key, const char *version, cons
     uint32_t hint = 0;
     for (uint32_t i = 0; i < tree->n_leaves && !r; i++) {
         r = open_leaf(core, b, i, reuse, &hint, err);
-        if (r == -ERR_NOT_FOUND) r = err_set(err, ERR_CORRUPT, "object \"%s\" is missing", tree->leaves[i].segment.key);
+        if (r == -ERR_NOT_FOUND)
+            r = err_set(err, ERR_CORRUPT, "object \"%s\" is missing", tree->leaves[i].segment.key);
     }
-    if (r) base_unref(b);
-    else *ret = b;
+    if (r)
+        base_unref(b);
+    else
+        *ret = b;
     return r;
 }
 
 int segment_from_batch(struct schema *schema, const struct batch *batch, struct blob_writer *out,
-                       struct segment_summary *ret, uint64_t *ret_size, uint32_t *ret_checksum, struct err *err) {
+                       struct segment_summary *ret, uint64_t *ret_size, uint32_t *ret_checksum,
+                       struct err *err) {
     struct segment_writer *w = segment_writer_new(schema, out);
     int r = 0;
     for (size_t i = 0; i < batch->n && !r; i++) {
@@ -153,7 +161,8 @@ int view_find(const struct view *v, const char *id, size_t len, uint32_t *ret_pa
     for (uint32_t i = v->n_parts; i-- > 0;) { /* newest first: most likely alive there */
         if (i < v->n_base) {
             const struct leaf *l = &v->base->tree->leaves[i];
-            if (id_compare(id, len, l->id_min, l->id_min_len) < 0 || id_compare(id, len, l->id_max, l->id_max_len) > 0)
+            if (id_compare(id, len, l->id_min, l->id_min_len) < 0 ||
+                id_compare(id, len, l->id_max, l->id_max_len) > 0)
                 continue;
         }
         int r = segment_find_id(v->parts[i].segment, id, len, ret_docno, err);
@@ -233,8 +242,10 @@ static int refresh_base(struct coll *coll, struct err *err) {
     uint32_t n = 0;
     while (n < coll->n_chunks && coll->chunks[n]->last_seq <= committed) n++;
     bool straddles = n < coll->n_chunks && coll->chunks[n]->first_seq <= committed;
-    if (restored || straddles || coll->cursor.next_seq <= committed) tail_reset(coll);
-    else tail_drop_chunks(coll, n);
+    if (restored || straddles || coll->cursor.next_seq <= committed)
+        tail_reset(coll);
+    else
+        tail_drop_chunks(coll, n);
     return tail_refresh_schema(coll, b->tree->schema_version, err);
 }
 
@@ -255,8 +266,9 @@ static int extend_to(struct coll *coll, uint64_t end, const volatile int *stop, 
     return r;
 }
 
-/* One attempt; ERR_CONFLICT: the log and the root did not fit together, try again. The end of the log is taken once: what
- * is appended from now on need not be seen, and a reader must not run after a writer. Caller holds coll->lock. */
+/* One attempt; ERR_CONFLICT: the log and the root did not fit together, try again. The end of the log is
+ * taken once: what is appended from now on need not be seen, and a reader must not run after a writer. Caller
+ * holds coll->lock. */
 static int refresh_strong(struct coll *coll, const volatile int *stop, struct err *err) {
     uint64_t end;
     bool any;
@@ -338,7 +350,8 @@ bool view_current(const struct view *v) {
     return !r && !strcmp(info.version, v->base->tree->version);
 }
 
-static int load_old(struct coll *coll, const char *root_key, const char *version, struct view **ret, struct err *err) {
+static int load_old(struct coll *coll, const char *root_key, const char *version, struct view **ret,
+                    struct err *err) {
     struct base *base, *reuse = NULL;
     char pin[33] = "";
     pthread_mutex_lock(&coll->lock);
@@ -361,7 +374,8 @@ static int load_old(struct coll *coll, const char *root_key, const char *version
     return r;
 }
 
-int view_at(struct coll *coll, const char *root_key, const char *version, struct view **ret, struct err *err) {
+int view_at(struct coll *coll, const char *root_key, const char *version, struct view **ret,
+            struct err *err) {
     if (!root_key) root_key = coll->root_key;
     int64_t fresh = clock_now_ms(coll->core->clock) - PIN_TTL_MS / 2;
     struct view *hit = NULL;

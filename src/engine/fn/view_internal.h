@@ -11,7 +11,8 @@ void view_count_documents(struct view *);
 /* All of these want coll->lock held. */
 void tail_reset(struct coll *);
 void tail_drop_chunks(struct coll *, uint32_t n);
-/* The newest schema, at least min_version. A declared addition resets the tail: its chunks lack the new index. */
+/* The newest schema, at least min_version. A declared addition resets the tail: its chunks lack the new
+ * index. */
 int tail_refresh_schema(struct coll *, uint32_t min_version, struct err *);
 /* Makes coll->current the view of base and chunks. */
 int tail_sync_view(struct coll *, struct err *);

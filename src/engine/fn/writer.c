@@ -1,5 +1,5 @@
-/* The Writer. A record becomes a log record only after everything about it was checked; the whole batch is appended
- * under one lock. Bad records never stop good ones. */
+/* The Writer. A record becomes a log record only after everything about it was checked; the whole batch is
+ * appended under one lock. Bad records never stop good ones. */
 #include "fn/writer_internal.h"
 #include "fn/catalog.h"
 #include "fn/view.h"
@@ -52,8 +52,10 @@ int writer_open(struct coll *coll, enum ingest_op op, struct ingest **ret, struc
     in->op = op;
     int r = log_floor(coll, &in->floor_seq, err);
     if (!r) r = refresh_schema(in, err);
-    if (r) writer_close(in);
-    else *ret = in;
+    if (r)
+        writer_close(in);
+    else
+        *ret = in;
     return r;
 }
 
@@ -78,11 +80,14 @@ static int check_id(const char *id, size_t len, struct err *err) {
     for (size_t i = 0; i < len; i++) chars += ((uint8_t)id[i] & 0xc0) != 0x80;
     if (!len) return err_set(err, ERR_JSON, "\"id\" is empty");
     if (chars > ID_MAX_CHARS)
-        return err_set(err, ERR_TOO_LARGE, "\"id\" has %zu characters, at most %d are allowed", chars, ID_MAX_CHARS);
+        return err_set(err, ERR_TOO_LARGE, "\"id\" has %zu characters, at most %d are allowed", chars,
+                       ID_MAX_CHARS);
     return 0;
 }
 
-static bool has_line_break(const char *s, size_t len) { return memchr(s, '\n', len) || memchr(s, '\r', len); }
+static bool has_line_break(const char *s, size_t len) {
+    return memchr(s, '\n', len) || memchr(s, '\r', len);
+}
 
 /* The document with white space between tokens removed, so that it is one line everywhere. */
 static void minify(struct ingest *in, struct item *it) {
@@ -90,9 +95,12 @@ static void minify(struct ingest *in, struct item *it) {
     bool in_string = false;
     for (size_t i = 0; i < it->body_len; i++) {
         char c = it->body[i];
-        if (in_string && c == '\\') *p++ = it->body[i++], c = it->body[i];
-        else if (c == '"') in_string = !in_string;
-        else if (!in_string && (c == ' ' || c == '\n' || c == '\r' || c == '\t')) continue;
+        if (in_string && c == '\\')
+            *p++ = it->body[i++], c = it->body[i];
+        else if (c == '"')
+            in_string = !in_string;
+        else if (!in_string && (c == ' ' || c == '\n' || c == '\r' || c == '\t'))
+            continue;
         *p++ = c;
     }
     it->body = out;
@@ -100,7 +108,8 @@ static void minify(struct ingest *in, struct item *it) {
 }
 
 /* Replaces the raw bytes [from, to) of the body. */
-static void splice(struct ingest *in, struct item *it, const char *from, const char *to, const struct buf *with) {
+static void splice(struct ingest *in, struct item *it, const char *from, const char *to,
+                   const struct buf *with) {
     size_t head = (size_t)(from - it->body), tail = it->body_len - (size_t)(to - it->body);
     char *out = arena_alloc(&in->arena, head + with->len + tail);
     memcpy(out, it->body, head);
@@ -122,8 +131,10 @@ static int take_id(struct ingest *in, struct item *it, struct err *err) {
         it->id_len = id->raw_len;
         buf_add_json_string(&text, id->raw, id->raw_len);
         splice(in, it, id->raw, id->raw + id->raw_len, &text);
-    } else if (id) return err_set(err, ERR_JSON, "\"id\" must be a string");
-    else if (in->op != INGEST_UPSERT) return err_set(err, ERR_JSON, "\"id\" is missing");
+    } else if (id)
+        return err_set(err, ERR_JSON, "\"id\" must be a string");
+    else if (in->op != INGEST_UPSERT)
+        return err_set(err, ERR_JSON, "\"id\" is missing");
     else {
         char uuid[33];
         rng_uuid(in->coll->core->rng, uuid);
@@ -138,7 +149,8 @@ static int take_id(struct ingest *in, struct item *it, struct err *err) {
 
 static int parse_item(struct ingest *in, const struct ingest_record *rec, struct item *it, struct err *err) {
     if (rec->len > DOC_MAX_BYTES)
-        return err_set(err, ERR_TOO_LARGE, "the document has %zu bytes, at most %d are allowed", rec->len, DOC_MAX_BYTES);
+        return err_set(err, ERR_TOO_LARGE, "the document has %zu bytes, at most %d are allowed", rec->len,
+                       DOC_MAX_BYTES);
     int r = jval_parse(&in->arena, rec->data, rec->len, &it->doc, err);
     if (r) return r;
     it->body = it->doc->raw;
@@ -150,10 +162,15 @@ static int parse_item(struct ingest *in, const struct ingest_record *rec, struct
     return r;
 }
 
-static void emit(struct ingest *in, enum log_op op, const char *id, uint32_t id_len, const char *body, size_t len) {
+static void emit(struct ingest *in, enum log_op op, const char *id, uint32_t id_len, const char *body,
+                 size_t len) {
     VEC_GROW(in->out, in->n_out, in->cap_out);
-    in->out[in->n_out++] = (struct log_record){.op = (uint8_t)op, .schema_version = in->schema->version, .id = id,
-                                               .id_len = id_len, .body = body, .body_len = (uint32_t)len};
+    in->out[in->n_out++] = (struct log_record){.op = (uint8_t)op,
+                                               .schema_version = in->schema->version,
+                                               .id = id,
+                                               .id_len = id_len,
+                                               .body = body,
+                                               .body_len = (uint32_t)len};
 }
 
 int ingest_view(struct ingest *in, struct err *err) {
@@ -165,7 +182,8 @@ static int emit_patch(struct ingest *in, const struct item *it, struct err *err)
     int r = ingest_view(in, err);
     if (!r) r = view_find(in->view, it->id, it->id_len, &part, &docno, err);
     if (r) return r;
-    if (part == in->view->n_parts) return err_set(err, ERR_NOT_FOUND, "no document with id \"%.*s\"", (int)it->id_len, it->id);
+    if (part == in->view->n_parts)
+        return err_set(err, ERR_NOT_FOUND, "no document with id \"%.*s\"", (int)it->id_len, it->id);
     emit(in, LOG_PATCH, it->id, it->id_len, it->body, it->body_len);
     return 0;
 }
@@ -184,7 +202,9 @@ static int filter_match(void *p, uint32_t docno, struct err *err) {
     if (f->partitions && !partition_set_has(&f->query->partitions, f->partitions[docno])) return 0;
     struct buf id = BUF_INIT;
     int r = segment_id(f->segment, docno, &id, err);
-    if (!r) emit(f->in, LOG_DELETE, arena_strndup(&f->in->arena, (const char *)id.data, id.len), (uint32_t)id.len, "", 0);
+    if (!r)
+        emit(f->in, LOG_DELETE, arena_strndup(&f->in->arena, (const char *)id.data, id.len), (uint32_t)id.len,
+             "", 0);
     buf_release(&id);
     return r;
 }
@@ -196,13 +216,15 @@ static int emit_matches(struct ingest *in, const struct query *q, struct err *er
     search_stats_init(&stats, q);
     for (uint32_t i = 0; !r && q->n_fuzzy && i < in->view->n_parts; i++) {
         struct view_part *p = &in->view->parts[i];
-        struct search_part part = {.segment = p->segment, .deletes = p->deletes, .doc_hi = segment_n_docs(p->segment), .part_no = i};
+        struct search_part part = {
+            .segment = p->segment, .deletes = p->deletes, .doc_hi = segment_n_docs(p->segment), .part_no = i};
         r = search_expand(&stats, q, &part, NULL, err);
     }
     search_expand_finish(&stats, q);
     for (uint32_t i = 0; !r && i < in->view->n_parts; i++) {
         struct view_part *p = &in->view->parts[i];
-        struct search_part part = {.segment = p->segment, .deletes = p->deletes, .doc_hi = segment_n_docs(p->segment), .part_no = i};
+        struct search_part part = {
+            .segment = p->segment, .deletes = p->deletes, .doc_hi = segment_n_docs(p->segment), .part_no = i};
         struct filter_ctx f = {.in = in, .segment = p->segment, .query = q};
         bool none = false;
         if (q->partitioned) r = view_partitions(in->view, i, &q->partitions, &none, &f.partitions, err);
@@ -219,8 +241,10 @@ static int filter_request(const struct jval *filter, const struct jval *partitio
     query_request_init(ret);
     ret->only_filter = true;
     if (!partitions) {
-        if (filter->type == JVAL_STRING) ret->text = xstrndup(filter->str, filter->count);
-        else ret->json = xstrndup(filter->raw, filter->raw_len);
+        if (filter->type == JVAL_STRING)
+            ret->text = xstrndup(filter->str, filter->count);
+        else
+            ret->json = xstrndup(filter->raw, filter->raw_len);
         return 0;
     }
     buf_adds(&body, "{\"query\":");
@@ -234,7 +258,8 @@ static int filter_request(const struct jval *filter, const struct jval *partitio
     return r;
 }
 
-static int emit_filter(struct ingest *in, const struct jval *filter, const struct jval *partitions, struct err *err) {
+static int emit_filter(struct ingest *in, const struct jval *filter, const struct jval *partitions,
+                       struct err *err) {
     struct query_request req;
     struct query *q = NULL;
     int r = filter_request(filter, partitions, &req, err);
@@ -267,7 +292,9 @@ static int emit_delete(struct ingest *in, const struct jval *v, struct err *err)
     if (filter && (filter->type == JVAL_STRING || filter->type == JVAL_OBJECT))
         return emit_filter(in, filter, jval_get(v, "partitionFilter", 15), err);
     if (!ids || ids->type != JVAL_ARRAY)
-        return err_set(err, ERR_JSON, "a delete must be an id (a JSON string), {\"id\":..}, {\"ids\":[..]} or {\"filter\":..}");
+        return err_set(
+            err, ERR_JSON,
+            "a delete must be an id (a JSON string), {\"id\":..}, {\"ids\":[..]} or {\"filter\":..}");
     int r = 0;
     for (const struct jval *e = ids->first; e && !r; e = e->next) r = emit_delete_id(in, e, err);
     return r;
@@ -315,8 +342,8 @@ static int extension_guard(void *p, uint64_t last_seq, struct err *err) {
     return catalog_schema_put(x->coll->core, x->coll->cid, x->next, x->item, err);
 }
 
-/* Vectors are made when a document is written, so those that are there would never get one. The log's lock is held from
- * the look until the schema is in force: append_guard does the rest. */
+/* Vectors are made when a document is written, so those that are there would never get one. The log's lock is
+ * held from the look until the schema is in force: append_guard does the rest. */
 static int put_managed(struct coll *coll, const struct schema *next, uint64_t item, const struct field *added,
                        struct err *err) {
     struct view *v;
@@ -337,7 +364,8 @@ static int put_managed(struct coll *coll, const struct schema *next, uint64_t it
 static int put_schema(struct coll *coll, const struct schema *old, const struct schema *next, uint64_t item,
                       struct err *err) {
     const struct field *added = managed_beyond(old, next);
-    return added ? put_managed(coll, next, item, added, err) : catalog_schema_put(coll->core, coll->cid, next, item, err);
+    return added ? put_managed(coll, next, item, added, err)
+                 : catalog_schema_put(coll->core, coll->cid, next, item, err);
 }
 
 int writer_schema_extend(struct coll *coll, const char *json, size_t len, struct err *err) {
@@ -360,12 +388,12 @@ int writer_schema_extend(struct coll *coll, const char *json, size_t len, struct
 /* ---- appending ---- */
 
 struct guard {
-    struct ingest *in;        /* NULL for control records */
+    struct ingest *in; /* NULL for control records */
     struct coll *coll;
 };
 
-/* A vector field that became managed since the records were prepared: they lack its vector. (Nothing can have when the
- * newest record is the session's own: then the collection is not empty.) */
+/* A vector field that became managed since the records were prepared: they lack its vector. (Nothing can have
+ * when the newest record is the session's own: then the collection is not empty.) */
 static int check_managed(const struct ingest *in, uint64_t last_seq, struct err *err) {
     struct schema *now = NULL;
     struct buf b = BUF_INIT;
@@ -373,13 +401,15 @@ static int check_managed(const struct ingest *in, uint64_t last_seq, struct err 
     if (in->op == INGEST_DELETE || (in->last_seq && last_seq == in->last_seq)) return 0;
     int r = meta_get(in->coll->core->meta, in->coll->cid, "schema", &b, &item, err);
     if (!r && item != in->schema_item) r = schema_read_record((const char *)b.data, b.len, &now, err);
-    if (now && managed_beyond(in->schema, now)) r = err_set(err, ERR_CONFLICT, "the schema was changed in between");
+    if (now && managed_beyond(in->schema, now))
+        r = err_set(err, ERR_CONFLICT, "the schema was changed in between");
     schema_unref(now);
     buf_release(&b);
     return r;
 }
 
-/* Runs under the log's lock: the collection takes writes still, and what a filter was resolved against is still so. */
+/* Runs under the log's lock: the collection takes writes still, and what a filter was resolved against is
+ * still so. */
 static int append_guard(void *p, uint64_t last_seq, struct err *err) {
     struct guard *g = p;
     struct catalog_record rec;
@@ -405,7 +435,8 @@ static void verdict(ingest_verdict_fn *fn, void *ctx, size_t index, const struct
 }
 
 /* Parses all, infers the schema, checks against it. Bad items keep their error. */
-static int prepare(struct ingest *in, const struct ingest_record *recs, struct item *items, size_t n, struct err *err) {
+static int prepare(struct ingest *in, const struct ingest_record *recs, struct item *items, size_t n,
+                   struct err *err) {
     const struct jval **docs = arena_alloc(&in->arena, n * sizeof *docs);
     size_t n_docs = 0;
     for (size_t i = 0; i < n; i++) {
@@ -438,15 +469,17 @@ static int add_once(struct ingest *in, const struct ingest_record *recs, size_t 
     for (size_t i = 0; i < n && !r; i++) {
         buf_clear(&warnings[i]);
         size_t before = in->n_out;
-        if (emit_item(in, &items[i], &warnings[i])) in->n_out = before;
-        else ++*ret_good;
+        if (emit_item(in, &items[i], &warnings[i]))
+            in->n_out = before;
+        else
+            ++*ret_good;
     }
     return r || !in->n_out ? r : append(in, err);
 }
 
 /* Records base to base + n of an add call. */
-static int add_group(struct ingest *in, const struct ingest_record *recs, size_t base, size_t n, ingest_verdict_fn *fn,
-                     void *ctx, uint64_t *ret_accepted, struct err *err) {
+static int add_group(struct ingest *in, const struct ingest_record *recs, size_t base, size_t n,
+                     ingest_verdict_fn *fn, void *ctx, uint64_t *ret_accepted, struct err *err) {
     struct buf *warnings = xcalloc(n, sizeof *warnings);
     struct item *items = NULL;
     size_t good = 0;
@@ -461,22 +494,24 @@ static int add_group(struct ingest *in, const struct ingest_record *recs, size_t
     }
     for (size_t i = 0; i < n && !r; i++) {
         if (!items[i].err.code && warnings[i].len)
-            snprintf(items[i].err.text, sizeof items[i].err.text, "%.*s", (int)warnings[i].len, (char *)warnings[i].data);
+            snprintf(items[i].err.text, sizeof items[i].err.text, "%.*s", (int)warnings[i].len,
+                     (char *)warnings[i].data);
         if (items[i].err.code || items[i].err.text[0]) verdict(fn, ctx, base + i, &items[i].err);
     }
     for (size_t i = 0; i < n; i++) buf_release(&warnings[i]);
     free(warnings);
     view_unref(in->view);
     in->view = NULL;
-    if (r == -ERR_CONFLICT) r = err_set(err, ERR_BUSY, "could not apply a delete by filter: too many other writes");
+    if (r == -ERR_CONFLICT)
+        r = err_set(err, ERR_BUSY, "could not apply a delete by filter: too many other writes");
     *ret_accepted = r ? 0 : good;
     return r;
 }
 
-/* Records whose vectors are made go in groups, so that these fit in memory. When a group cannot be appended those before
- * it are in already: then its records are refused, and not the call. */
-int writer_add(struct ingest *in, const struct ingest_record *recs, size_t n, ingest_verdict_fn *fn, void *ctx,
-               uint64_t *ret_accepted, struct err *err) {
+/* Records whose vectors are made go in groups, so that these fit in memory. When a group cannot be appended
+ * those before it are in already: then its records are refused, and not the call. */
+int writer_add(struct ingest *in, const struct ingest_record *recs, size_t n, ingest_verdict_fn *fn,
+               void *ctx, uint64_t *ret_accepted, struct err *err) {
     size_t group = ingest_embed_group(in->schema);
     struct err why = ERR_INIT;
     *ret_accepted = 0;
@@ -495,11 +530,16 @@ int writer_add(struct ingest *in, const struct ingest_record *recs, size_t n, in
     return 0;
 }
 
-int writer_commit(struct ingest *in, struct err *err) { return in->last_seq ? log_sync(in->coll->log, in->last_seq, err) : 0; }
+int writer_commit(struct ingest *in, struct err *err) {
+    return in->last_seq ? log_sync(in->coll->log, in->last_seq, err) : 0;
+}
 
 int writer_control(struct coll *coll, enum log_op op, uint32_t schema_version, const char *body, size_t len,
                    uint64_t *ret_seq, struct err *err) {
-    struct log_record rec = {.op = (uint8_t)op, .schema_version = schema_version, .id = "", .body = body,
+    struct log_record rec = {.op = (uint8_t)op,
+                             .schema_version = schema_version,
+                             .id = "",
+                             .body = body,
                              .body_len = (uint32_t)len};
     struct guard g = {NULL, coll};
     uint64_t floor_seq;

@@ -1,8 +1,9 @@
 /* A stored object seen as verified memory. Bytes are fetched and checked page by page, on first need.
  *
- * Layout of every object: header | pages of payload | page checksum table | trailer (docs/FORMAT.md). With a store that
- * can map, the object is mapped and pages are only verified; otherwise an anonymous mapping is filled by ranged
- * gets, neighbours coalesced (gaps under BLOB_COALESCE bytes). Thread-safe; immutable but for the page state. */
+ * Layout of every object: header | pages of payload | page checksum table | trailer (docs/FORMAT.md). With a
+ * store that can map, the object is mapped and pages are only verified; otherwise an anonymous mapping is
+ * filled by ranged gets, neighbours coalesced (gaps under BLOB_COALESCE bytes). Thread-safe; immutable but
+ * for the page state. */
 #pragma once
 #include "backend/object_store.h"
 
@@ -15,34 +16,38 @@ enum { BLOB_PAGE = 64 * 1024, BLOB_COALESCE = 1024 * 1024, BLOB_HEADER_SIZE = 16
 #define BLOB_KIND_DELETES      0x31444c44u /* "DLD1" */
 
 struct blob;
-/* size and checksum (of the page table; 0 size = unknown) come from the reference in the parent and are verified:
- * ERR_CORRUPT names key and version. */
+/* size and checksum (of the page table; 0 size = unknown) come from the reference in the parent and are
+ * verified: ERR_CORRUPT names key and version. */
 int blob_open(struct object_store *, const char *key, const char *version, uint32_t kind, uint64_t size,
               uint32_t checksum, struct blob **ret, struct err *);
-/* Over bytes in memory (an object as written by blob_writer), taken (also on failure): freed at close. Verified at
- * once. */
+/* Over bytes in memory (an object as written by blob_writer), taken (also on failure): freed at close.
+ * Verified at once. */
 int blob_open_memory(uint8_t *data, size_t size, uint32_t kind, struct blob **ret, struct err *);
 void blob_close(struct blob *);
-/* Makes [off, off+len) of the payload readable and verified; returns its address in *ret, contiguous, valid until
- * blob_close. Offsets count from the start of the object. */
+/* Makes [off, off+len) of the payload readable and verified; returns its address in *ret, contiguous, valid
+ * until blob_close. Offsets count from the start of the object. */
 int blob_need(struct blob *, uint64_t off, uint64_t len, const uint8_t **ret, struct err *);
-uint64_t blob_payload_end(const struct blob *); /* offset just behind the payload; it starts at BLOB_HEADER_SIZE */
-const char *blob_name(const struct blob *);     /* "key@version", for messages */
+uint64_t
+blob_payload_end(const struct blob *); /* offset just behind the payload; it starts at BLOB_HEADER_SIZE */
+const char *blob_name(const struct blob *); /* "key@version", for messages */
 int blob_verify_all(struct blob *, struct err *);
 
-/* Writing: appends payload to memory or to a staging file, and finishes with page table and trailer. One thread. */
+/* Writing: appends payload to memory or to a staging file, and finishes with page table and trailer. One
+ * thread. */
 struct blob_writer {
-    struct buf mem;     /* memory mode: all of it; file mode: what is not written yet */
-    int fd;             /* -1: memory mode */
+    struct buf mem; /* memory mode: all of it; file mode: what is not written yet */
+    int fd;         /* -1: memory mode */
     uint32_t kind;
-    uint64_t off;       /* of the next byte */
+    uint64_t off; /* of the next byte */
     struct buf crcs;
-    int sys_errno;      /* first write error, reported by finish */
+    int sys_errno; /* first write error, reported by finish */
 };
 void blob_writer_init(struct blob_writer *, int fd, uint32_t kind);
 void blob_write(struct blob_writer *, const void *data, size_t len);
 void blob_write_align(struct blob_writer *, unsigned align); /* zero padding; power of two */
-static inline uint64_t blob_writer_off(const struct blob_writer *w) { return w->off; }
+static inline uint64_t blob_writer_off(const struct blob_writer *w) {
+    return w->off;
+}
 /* The object is complete after this: size and checksum go into the parent's reference. */
 int blob_writer_finish(struct blob_writer *, uint64_t *ret_size, uint32_t *ret_checksum, struct err *);
 void blob_writer_release(struct blob_writer *);

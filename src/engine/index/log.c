@@ -3,7 +3,8 @@
 
 #include <stdio.h>
 
-int log_open(struct log_store *store, const char *cid, struct clock *clock, struct log **ret, struct err *err) {
+int log_open(struct log_store *store, const char *cid, struct clock *clock, struct log **ret,
+             struct err *err) {
     struct log *log = xcalloc(1, sizeof *log);
     log->store = store;
     log->clock = clock;
@@ -14,14 +15,15 @@ int log_open(struct log_store *store, const char *cid, struct clock *clock, stru
     return 0;
 }
 
-/* Lets go of the head. While a sync runs on it the handle must stay open: only a handle that was open when a write-back
- * failed is sure to be told. */
+/* Lets go of the head. While a sync runs on it the handle must stay open: only a handle that was open when a
+ * write-back failed is sure to be told. */
 static void retire_head(struct log *log) {
     if (!log->head) return;
     if (log->syncing) {
         VEC_GROW(log->retired, log->n_retired, log->cap_retired);
         log->retired[log->n_retired++] = log->head;
-    } else log->head->ops->file_close(log->head);
+    } else
+        log->head->ops->file_close(log->head);
     log->head = NULL;
 }
 
@@ -31,11 +33,13 @@ void log_idle(struct log *log) {
     pthread_mutex_unlock(&log->lock);
 }
 
-uint64_t log_fsyncs(const struct log *log) { return __atomic_load_n(&log->fsyncs, __ATOMIC_RELAXED); }
+uint64_t log_fsyncs(const struct log *log) {
+    return __atomic_load_n(&log->fsyncs, __ATOMIC_RELAXED);
+}
 
 /* Encodes records as one batch that goes behind the current end. */
-static void encode_batch(const struct log *log, struct log_record *records, size_t n, int64_t now, struct buf *out,
-                         uint32_t *ret_crc) {
+static void encode_batch(const struct log *log, struct log_record *records, size_t n, int64_t now,
+                         struct buf *out, uint32_t *ret_crc) {
     uint8_t *p = buf_grow(out, LOG_BATCH_HEADER);
     put_u64(p + 8, log->last_seq + 1);
     put_u64(p + 16, (uint64_t)now);
@@ -110,7 +114,9 @@ static int scan_head(struct log *log, bool *ret_torn, struct err *err) {
         r = open_head(log, &name, err);
         if (r) return r;
     }
-    struct log_scan scan = {.off = log->head_end, .expect_seq = log->last_seq + 1, .prev_crc = log->last_crc,
+    struct log_scan scan = {.off = log->head_end,
+                            .expect_seq = log->last_seq + 1,
+                            .prev_crc = log->last_crc,
                             .name = log->head_name.name};
     r = log_scan_segment(log->head, &scan, end_visit, log, err);
     log->head_end = scan.off;
@@ -118,8 +124,8 @@ static int scan_head(struct log *log, bool *ret_torn, struct err *err) {
     log->last_crc = scan.prev_crc;
     *ret_torn = log->head_end < size;
     if (!r && log->last_seq < log->synced_seq)
-        r = err_set(err, ERR_CORRUPT, "log segment \"%s\" lost records up to %llu that were synced", log->head_name.name,
-                    (unsigned long long)log->synced_seq);
+        r = err_set(err, ERR_CORRUPT, "log segment \"%s\" lost records up to %llu that were synced",
+                    log->head_name.name, (unsigned long long)log->synced_seq);
     return r;
 }
 
@@ -128,8 +134,10 @@ int log_refresh_head(struct log *log, bool *ret_torn, struct err *err) {
     size_t n, n_void;
     *ret_torn = false;
     int r = log_list(log, &segs, &n, &n_void, err);
-    if (!r && n && (!log->head || segs[n - 1].ordinal != log->head_name.ordinal)) r = open_head(log, &segs[n - 1], err);
-    else if (!r && !n) retire_head(log);
+    if (!r && n && (!log->head || segs[n - 1].ordinal != log->head_name.ordinal))
+        r = open_head(log, &segs[n - 1], err);
+    else if (!r && !n)
+        retire_head(log);
     free(segs);
     return r || !log->head ? r : scan_head(log, ret_torn, err);
 }
@@ -139,16 +147,18 @@ static int remove_void(struct log *log, struct err *err) {
     struct log_segment_name *segs = NULL;
     size_t n, n_void;
     int r = log_list(log, &segs, &n, &n_void, err);
-    for (size_t i = n; !r && i < n + n_void; i++) r = log->store->ops->remove(log->store, log->cid, segs[i].name, err);
+    for (size_t i = n; !r && i < n + n_void; i++)
+        r = log->store->ops->remove(log->store, log->cid, segs[i].name, err);
     free(segs);
     return r;
 }
 
-/* Creates the segment that begins at first_seq, with `body` in it (may be empty; durable before the header then), and
- * makes it the head. Both locks held. */
+/* Creates the segment that begins at first_seq, with `body` in it (may be empty; durable before the header
+ * then), and makes it the head. Both locks held. */
 static int start_segment(struct log *log, uint64_t first_seq, uint32_t prev_crc, const struct buf *body,
                          struct err *err) {
-    struct log_segment_name name = {.ordinal = log->head ? log->head_name.ordinal + 1 : 1, .first_seq = first_seq};
+    struct log_segment_name name = {.ordinal = log->head ? log->head_name.ordinal + 1 : 1,
+                                    .first_seq = first_seq};
     snprintf(name.name, sizeof name.name, "%08x-%016llx.log", name.ordinal, (unsigned long long)first_seq);
     struct log_file *file;
     uint8_t header[LOG_HEADER_SIZE];
@@ -209,7 +219,8 @@ static int write_batch(struct log *log, struct log_record *records, size_t n, st
     uint32_t crc;
     encode_batch(log, records, n, now, &out, &crc);
     int r = log->head->ops->write(log->head, log->head_end, out.data, out.len, err);
-    if (r) log->head->ops->truncate(log->head, log->head_end, NULL); /* if that fails too it is a torn tail */
+    if (r)
+        log->head->ops->truncate(log->head, log->head_end, NULL); /* if that fails too it is a torn tail */
     else {
         log->head_end += out.len;
         log->last_seq += n;
@@ -226,17 +237,19 @@ static int write_batch(struct log *log, struct log_record *records, size_t n, st
 
 struct rewriting {
     struct buf out;
-    uint64_t from;      /* first number to keep; in carried_over: the number looked for */
+    uint64_t from; /* first number to keep; in carried_over: the number looked for */
     uint64_t last;
-    uint32_t prev_crc;  /* of the batch before `from` */
+    uint32_t prev_crc; /* of the batch before `from` */
     bool found;
-    uint32_t crc;       /* in carried_over: the crc looked for */
+    uint32_t crc; /* in carried_over: the crc looked for */
 };
 
 static int rewrite_visit(void *p, const struct log_batch *batch, struct err *err) {
     struct rewriting *rw = p;
-    if (batch->first_seq < rw->from) rw->prev_crc = batch->crc;
-    else buf_add(&rw->out, batch->raw, batch->size);
+    if (batch->first_seq < rw->from)
+        rw->prev_crc = batch->crc;
+    else
+        buf_add(&rw->out, batch->raw, batch->size);
     rw->last = batch->first_seq + batch->count - 1;
     return 0;
 }
@@ -250,24 +263,27 @@ static int find_own(void *p, const struct log_batch *batch, struct err *err) {
 /* Is our newest batch in the (new) head? Then somebody else's recovery carried it over and synced it. */
 static int carried_over(struct log *log, bool *ret, struct err *err) {
     struct rewriting rw = {.from = log->appended_seq, .crc = log->appended_crc};
-    struct log_scan scan = {.off = LOG_HEADER_SIZE, .expect_seq = log->head_name.first_seq, .name = log->head_name.name};
+    struct log_scan scan = {
+        .off = LOG_HEADER_SIZE, .expect_seq = log->head_name.first_seq, .name = log->head_name.name};
     int r = log_scan_segment(log->head, &scan, find_own, &rw, err);
     *ret = !r && rw.found;
     return r;
 }
 
-/* Copies the batches from first_seq on (everybody's) into a new segment. Nothing counts there before its header is
- * written, which happens when all of it is durable. */
+/* Copies the batches from first_seq on (everybody's) into a new segment. Nothing counts there before its
+ * header is written, which happens when all of it is durable. */
 static int rewrite_head(struct log *log, uint64_t first_seq, struct err *err) {
     bool empty;
     struct rewriting rw = {.from = first_seq, .last = log->head_name.first_seq - 1};
-    struct log_scan scan = {.off = LOG_HEADER_SIZE, .expect_seq = log->head_name.first_seq, .name = log->head_name.name};
+    struct log_scan scan = {
+        .off = LOG_HEADER_SIZE, .expect_seq = log->head_name.first_seq, .name = log->head_name.name};
     uint64_t had = log->last_seq;
     uint32_t last_crc = log->last_crc;
     int r = log_check_header(log->head, &log->head_name, &empty, &rw.prev_crc, err);
     if (!r) r = log_scan_segment(log->head, &scan, rewrite_visit, &rw, err);
     if (!r && rw.last != had)
-        r = err_set(err, ERR_IO, "log segment \"%s\" cannot be read back after a failed sync", log->head_name.name);
+        r = err_set(err, ERR_IO, "log segment \"%s\" cannot be read back after a failed sync",
+                    log->head_name.name);
     if (!r) r = start_segment(log, first_seq, rw.prev_crc, &rw.out, err);
     if (!r) {
         log->head_end += rw.out.len;
@@ -278,8 +294,8 @@ static int rewrite_head(struct log *log, uint64_t first_seq, struct err *err) {
     return r;
 }
 
-/* After a sync failed: everything not known durable goes to a new segment. On success all this process appended is
- * durable. */
+/* After a sync failed: everything not known durable goes to a new segment. On success all this process
+ * appended is durable. */
 static int recover(struct log *log, struct err *err) {
     void *token;
     bool torn, safe = false;
@@ -304,8 +320,8 @@ static int recover(struct log *log, struct err *err) {
     return r ? err_wrap(err, "could not make the log durable") : 0;
 }
 
-int log_append(struct log *log, struct log_record *records, size_t n, uint64_t floor_seq, log_guard_fn *guard, void *ctx,
-               struct err *err) {
+int log_append(struct log *log, struct log_record *records, size_t n, uint64_t floor_seq, log_guard_fn *guard,
+               void *ctx, struct err *err) {
     void *token;
     int r = __atomic_load_n(&log->unhealthy, __ATOMIC_ACQUIRE) ? recover(log, err) : 0;
     if (r) return r;
@@ -340,8 +356,10 @@ static int sync_round(struct log *log, struct err *err) {
         file = log->retired[--log->n_retired];
         file->ops->file_close(file);
     }
-    if (!r) log->synced_seq = MAX(log->synced_seq, target);
-    else sync_failed(log, ordinal, r);
+    if (!r)
+        log->synced_seq = MAX(log->synced_seq, target);
+    else
+        sync_failed(log, ordinal, r);
     return r;
 }
 
@@ -360,8 +378,10 @@ int log_sync(struct log *log, uint64_t seq, struct err *err) {
     int r = 0;
     pthread_mutex_lock(&log->lock);
     while (!r && log->synced_seq < seq) {
-        if (log->syncing) pthread_cond_wait(&log->synced, &log->lock);
-        else if (!log->head) r = err_set(err, ERR_NOT_FOUND, "the log of collection %s is gone", log->cid);
+        if (log->syncing)
+            pthread_cond_wait(&log->synced, &log->lock);
+        else if (!log->head)
+            r = err_set(err, ERR_NOT_FOUND, "the log of collection %s is gone", log->cid);
         else {
             if (!log->unhealthy) sync_round(log, err);
             if (log->unhealthy) r = recover_round(log, err);
@@ -376,7 +396,8 @@ int log_sync_all(struct log *log, uint64_t seq, struct err *err) {
     bool torn;
     pthread_mutex_lock(&log->lock);
     int r = log_refresh_head(log, &torn, err);
-    bool nothing = !log->head || seq < log->head_name.first_seq; /* older segments were synced when they were rolled */
+    bool nothing =
+        !log->head || seq < log->head_name.first_seq; /* older segments were synced when they were rolled */
     pthread_mutex_unlock(&log->lock);
     return r || nothing ? r : log_sync(log, seq, err);
 }
@@ -398,18 +419,20 @@ int log_trim(struct log *log, uint64_t seq, uint64_t roll_bytes, struct err *err
     pthread_mutex_unlock(&log->lock);
     if (!r) r = log->store->ops->list(log->store, log->cid, &segs, &n, err);
     for (size_t i = 0; !r && i + 1 < n; i++)
-        if (segs[i + 1].first_seq <= seq + 1) r = log->store->ops->remove(log->store, log->cid, segs[i].name, err);
+        if (segs[i + 1].first_seq <= seq + 1)
+            r = log->store->ops->remove(log->store, log->cid, segs[i].name, err);
     free(segs);
     log->store->ops->unlock(log->store, token);
     return r;
 }
 
-/* At a clean end: an empty batch that says how far the log is durable, so that damage to the last real batch is not
- * taken for a torn tail. Best effort. */
+/* At a clean end: an empty batch that says how far the log is durable, so that damage to the last real batch
+ * is not taken for a torn tail. Best effort. */
 static void vouch(struct log *log) {
     void *token;
     bool torn;
-    if (!log->appended_seq || log->unhealthy || log->store->ops->lock(log->store, log->cid, &token, NULL)) return;
+    if (!log->appended_seq || log->unhealthy || log->store->ops->lock(log->store, log->cid, &token, NULL))
+        return;
     pthread_mutex_lock(&log->lock);
     if (!log_refresh_head(log, &torn, NULL) && log->head && !torn && log->synced_seq == log->last_seq &&
         log->appended_seq == log->last_seq)

@@ -3,8 +3,8 @@
 
 enum { READ_CHUNK = 1 << 20, BATCH_MAX = 256 << 20, DAMAGE_WINDOW = 32 << 20 };
 
-int log_check_header(struct log_file *file, const struct log_segment_name *name, bool *ret_empty, uint32_t *ret_prev_crc,
-                     struct err *err) {
+int log_check_header(struct log_file *file, const struct log_segment_name *name, bool *ret_empty,
+                     uint32_t *ret_prev_crc, struct err *err) {
     static const uint8_t zeros[LOG_HEADER_SIZE];
     struct buf b = BUF_INIT;
     int r = file->ops->read(file, 0, LOG_HEADER_SIZE, &b, err);
@@ -30,7 +30,8 @@ static bool is_void(struct log *log, const struct log_segment_name *seg) {
     return empty;
 }
 
-int log_list(struct log *log, struct log_segment_name **ret, size_t *ret_n, size_t *ret_void, struct err *err) {
+int log_list(struct log *log, struct log_segment_name **ret, size_t *ret_n, size_t *ret_void,
+             struct err *err) {
     int r = log->store->ops->list(log->store, log->cid, ret, ret_n, err);
     *ret_void = 0;
     while (!r && *ret_n && is_void(log, &(*ret)[*ret_n - 1])) --*ret_n, ++*ret_void;
@@ -44,9 +45,15 @@ static bool decode_batch(const uint8_t *p, size_t len, struct log_batch *ret) {
     if (n < LOG_BATCH_HEADER - 8 || n > BATCH_MAX || n > len - 8) return false;
     uint32_t crc = get_u32(p + 4);
     if (crc32c(0, p + 8, n) != crc) return false;
-    *ret = (struct log_batch){.raw = p, .size = 8 + (size_t)n, .crc = crc, .first_seq = get_u64(p + 8),
-                              .time_ms = (int64_t)get_u64(p + 16), .durable_through = get_u64(p + 24),
-                              .prev_crc = get_u32(p + 32), .count = get_u32(p + 36), .schema_version = get_u32(p + 40)};
+    *ret = (struct log_batch){.raw = p,
+                              .size = 8 + (size_t)n,
+                              .crc = crc,
+                              .first_seq = get_u64(p + 8),
+                              .time_ms = (int64_t)get_u64(p + 16),
+                              .durable_through = get_u64(p + 24),
+                              .prev_crc = get_u32(p + 32),
+                              .count = get_u32(p + 36),
+                              .schema_version = get_u32(p + 40)};
     return true;
 }
 
@@ -59,13 +66,13 @@ static size_t batch_wants(const uint8_t *p, size_t len) {
 static bool plausible(const uint8_t *p, size_t len, uint64_t above) {
     uint32_t n = get_u32(p);
     uint64_t first = get_u64(p + 8), durable = get_u64(p + 24);
-    return n >= LOG_BATCH_HEADER - 8 && n <= len - 8 && !get_u32(p + 44) && first > above && first < above + (1ull << 40) &&
-           durable >= above && durable < first;
+    return n >= LOG_BATCH_HEADER - 8 && n <= len - 8 && !get_u32(p + 44) && first > above &&
+           first < above + (1ull << 40) && durable >= above && durable < first;
 }
 
-/* What stands at scan->off is not a whole batch. A torn tail is fine (nothing behind it was ever acknowledged), damage is
- * not: any later batch that is whole and says that this one was durable gives it away. A second look at the file,
- * because the first may have raced with the writer. */
+/* What stands at scan->off is not a whole batch. A torn tail is fine (nothing behind it was ever
+ * acknowledged), damage is not: any later batch that is whole and says that this one was durable gives it
+ * away. A second look at the file, because the first may have raced with the writer. */
 static int check_damage(struct log_file *file, const struct log_scan *scan, struct err *err) {
     struct buf b = BUF_INIT;
     struct log_batch batch;
@@ -78,8 +85,10 @@ static int check_damage(struct log_file *file, const struct log_scan *scan, stru
         eof = b.len < DAMAGE_WINDOW;
         if (!r && off == scan->off && decode_batch(b.data, b.len, &batch)) break; /* it was being written */
         for (size_t i = 1; !r && !damaged && i + LOG_BATCH_HEADER <= b.len; i++)
-            damaged = plausible(b.data + i, b.len - i, scan->expect_seq) && decode_batch(b.data + i, b.len - i, &batch);
-        off += DAMAGE_WINDOW / 2; /* overlapping windows: a batch up to half a window long is whole in one of them */
+            damaged = plausible(b.data + i, b.len - i, scan->expect_seq) &&
+                      decode_batch(b.data + i, b.len - i, &batch);
+        off += DAMAGE_WINDOW /
+               2; /* overlapping windows: a batch up to half a window long is whole in one of them */
     }
     buf_release(&b);
     if (r || !damaged) return r;
@@ -107,7 +116,8 @@ static int scan_buffer(struct buf *b, size_t *pos, struct log_scan *scan, log_ba
     return 0;
 }
 
-int log_scan_segment(struct log_file *file, struct log_scan *scan, log_batch_fn *visit, void *ctx, struct err *err) {
+int log_scan_segment(struct log_file *file, struct log_scan *scan, log_batch_fn *visit, void *ctx,
+                     struct err *err) {
     struct buf b = BUF_INIT;
     size_t pos = 0, want = READ_CHUNK;
     int r = 0;
@@ -132,25 +142,27 @@ int log_scan_segment(struct log_file *file, struct log_scan *scan, log_batch_fn 
 /* One pass over the segments of a log. */
 struct reading {
     struct log_cursor *cursor;
-    uint64_t limit;           /* records from here on are the next segment's */
+    uint64_t limit; /* records from here on are the next segment's */
     log_visit_fn *visit;
     void *ctx;
-    int stop;                 /* 1: the visitor has enough, 3: reached the limit */
+    int stop; /* 1: the visitor has enough, 3: reached the limit */
 };
 
 static int read_batch(void *p, const struct log_batch *batch, struct err *err) {
     struct reading *rd = p;
     struct cursor c = cursor_of(batch->raw + LOG_BATCH_HEADER, batch->size - LOG_BATCH_HEADER);
     for (uint32_t i = 0; i < batch->count; i++) {
-        struct log_record rec = {.seq = batch->first_seq + i, .time_ms = batch->time_ms,
-                                 .schema_version = batch->schema_version};
+        struct log_record rec = {
+            .seq = batch->first_seq + i, .time_ms = batch->time_ms, .schema_version = batch->schema_version};
         rec.op = cursor_u8(&c);
         cursor_u8(&c);
         rec.id_len = cursor_u16(&c);
         rec.body_len = cursor_u32(&c);
         rec.id = (const char *)cursor_take(&c, rec.id_len);
         rec.body = (const char *)cursor_take(&c, rec.body_len);
-        if (c.bad) return err_set(err, ERR_CORRUPT, "the log batch of record %llu has bad records", (unsigned long long)rec.seq);
+        if (c.bad)
+            return err_set(err, ERR_CORRUPT, "the log batch of record %llu has bad records",
+                           (unsigned long long)rec.seq);
         if (rec.seq < rd->cursor->next_seq) continue;
         if (rec.seq >= rd->limit) return rd->stop = 3;
         int r = rd->visit(rd->ctx, &rec, err);
@@ -165,12 +177,15 @@ static int read_batch(void *p, const struct log_batch *batch, struct err *err) {
     return rd->stop;
 }
 
-static int nothing(void *ctx, const struct log_batch *batch, struct err *err) { return 0; }
+static int nothing(void *ctx, const struct log_batch *batch, struct err *err) {
+    return 0;
+}
 
-/* Nothing whole follows a position that was reached before. Is it still a batch boundary with the same history before it?
- * (Another machine may have crashed, lost unsynced batches that were seen here, and others were written instead.) */
-static int check_position(struct log_file *file, const struct log_segment_name *seg, const struct log_cursor *cur,
-                          struct err *err) {
+/* Nothing whole follows a position that was reached before. Is it still a batch boundary with the same
+ * history before it? (Another machine may have crashed, lost unsynced batches that were seen here, and others
+ * were written instead.) */
+static int check_position(struct log_file *file, const struct log_segment_name *seg,
+                          const struct log_cursor *cur, struct err *err) {
     struct log_scan scan = {.off = LOG_HEADER_SIZE, .expect_seq = seg->first_seq, .name = seg->name};
     uint64_t size;
     bool empty;
@@ -182,7 +197,8 @@ static int check_position(struct log_file *file, const struct log_segment_name *
     return err_set(err, ERR_CONFLICT, "log segment \"%s\" was rewritten", seg->name);
 }
 
-static int read_segment(struct log *log, const struct log_segment_name *seg, struct reading *rd, struct err *err) {
+static int read_segment(struct log *log, const struct log_segment_name *seg, struct reading *rd,
+                        struct err *err) {
     struct log_file *file;
     struct log_cursor *cur = rd->cursor;
     struct log_scan scan = {.off = LOG_HEADER_SIZE, .expect_seq = seg->first_seq, .name = seg->name};
@@ -195,9 +211,12 @@ static int read_segment(struct log *log, const struct log_segment_name *seg, str
         scan.expect_seq = 0;
     } else {
         r = log_check_header(file, seg, &empty, &scan.prev_crc, err);
-        if (!r && !empty && cur->prev_crc && cur->next_seq == seg->first_seq && scan.prev_crc != cur->prev_crc)
+        if (!r && !empty && cur->prev_crc && cur->next_seq == seg->first_seq &&
+            scan.prev_crc != cur->prev_crc)
             scan.broken = true;
-        *cur = (struct log_cursor){.ordinal = seg->ordinal, .off = LOG_HEADER_SIZE, .next_seq = cur->next_seq,
+        *cur = (struct log_cursor){.ordinal = seg->ordinal,
+                                   .off = LOG_HEADER_SIZE,
+                                   .next_seq = cur->next_seq,
                                    .prev_crc = scan.prev_crc};
     }
     if (!scan.expect_seq) { /* the batch at off may hold records that were consumed already */
@@ -208,7 +227,8 @@ static int read_segment(struct log *log, const struct log_segment_name *seg, str
     }
     uint64_t from = scan.off;
     if (!r && !empty && !scan.broken) r = log_scan_segment(file, &scan, read_batch, rd, err);
-    if (!r && resumed && !scan.broken && !rd->stop && scan.off == from) r = check_position(file, seg, cur, err);
+    if (!r && resumed && !scan.broken && !rd->stop && scan.off == from)
+        r = check_position(file, seg, cur, err);
     file->ops->file_close(file);
     if (!r && scan.broken) r = err_set(err, ERR_CONFLICT, "log segment \"%s\" was rewritten", seg->name);
     return r;
@@ -231,11 +251,13 @@ int log_read(struct log *log, struct log_cursor *cursor, log_visit_fn *visit, vo
         if (rd.limit <= cursor->next_seq) continue;
         rd.stop = 0;
         if (segs[i].first_seq > cursor->next_seq)
-            r = err_set(err, ERR_CONFLICT, "log records from %llu on were removed", (unsigned long long)cursor->next_seq);
-        else r = read_segment(log, &segs[i], &rd, err);
+            r = err_set(err, ERR_CONFLICT, "log records from %llu on were removed",
+                        (unsigned long long)cursor->next_seq);
+        else
+            r = read_segment(log, &segs[i], &rd, err);
         if (!r && !rd.stop && i + 1 < n && cursor->next_seq < rd.limit)
-            r = err_set(err, ERR_CORRUPT, "log segment \"%s\" of collection %s ends before record %llu", segs[i].name,
-                        log->cid, (unsigned long long)rd.limit - 1);
+            r = err_set(err, ERR_CORRUPT, "log segment \"%s\" of collection %s ends before record %llu",
+                        segs[i].name, log->cid, (unsigned long long)rd.limit - 1);
     }
     if (r == -ERR_NOT_FOUND) {
         err_clear(err);

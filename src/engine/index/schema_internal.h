@@ -34,7 +34,8 @@ enum { EMBEDDING_WHY = 280 }; /* room for the reason of a refusal, a text withou
 struct embedding *embedding_new(const char *model, const char *source);
 void embedding_free(struct embedding *);
 bool embedding_same(const struct embedding *, const struct embedding *);
-/* Reads a config with "managedEmbedding": true: sets embedding and dimensions. *ret_similarity: borrowed, or NULL. */
+/* Reads a config with "managedEmbedding": true: sets embedding and dimensions. *ret_similarity: borrowed, or
+ * NULL. */
 int embedding_parse(json_t *config, struct field *, json_t **ret_similarity, char why[EMBEDDING_WHY]);
 /* Every source is there and a string; else *ret is the field in question. */
 int embedding_check(struct schema_builder *, const struct field **ret, char why[EMBEDDING_WHY]);

@@ -110,9 +110,10 @@ static void encode_root(struct buf *b, const struct tree *t) {
     buf_add_u32(b, t->n_intermediates);
     buf_add(b, t->cid, 32);
     buf_add(b, t->commit_uuid, 32);
-    const uint64_t numbers[] = {t->epoch,   t->commit_no, (uint64_t)t->commit_ms, t->committed_seq,
-                                t->first_seq, (uint64_t)t->data_ms, t->n_docs,    t->n_deleted,
-                                t->n_leaves, t->bytes,     t->written_sum,        t->removed_sum,
+    const uint64_t numbers[] = {t->epoch,         t->commit_no,   (uint64_t)t->commit_ms,
+                                t->committed_seq, t->first_seq,   (uint64_t)t->data_ms,
+                                t->n_docs,        t->n_deleted,   t->n_leaves,
+                                t->bytes,         t->written_sum, t->removed_sum,
                                 t->restored_seq};
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) buf_add_u64(b, numbers[i]);
     buf_add_u32(b, (uint32_t)t->schema_len);
@@ -216,8 +217,8 @@ static void decode_root(struct cursor *c, struct tree *t) {
 }
 
 /* The payload of a root or intermediate, verified. The blob keeps it alive. */
-static int open_payload(struct buf *object, uint32_t kind, const char *key, struct blob **ret, struct cursor *ret_c,
-                        struct err *err) {
+static int open_payload(struct buf *object, uint32_t kind, const char *key, struct blob **ret,
+                        struct cursor *ret_c, struct err *err) {
     size_t size;
     uint8_t *data = buf_detach(object, &size);
     int r = blob_open_memory(data, size, kind, ret, err);
@@ -233,12 +234,14 @@ static int open_payload(struct buf *object, uint32_t kind, const char *key, stru
     return 0;
 }
 
-int tree_load_intermediate(struct object_store *store, struct tree *t, const struct intermediate *m, struct err *err) {
+int tree_load_intermediate(struct object_store *store, struct tree *t, const struct intermediate *m,
+                           struct err *err) {
     struct buf b = BUF_INIT;
     struct blob *blob;
     struct cursor c;
     int r = object_get(store, m->ref.key, m->ref.version, 0, SIZE_MAX, &b, NULL, err);
-    if (r == -ERR_NOT_FOUND) r = err_set(err, ERR_CORRUPT, "intermediate object \"%s\" is missing", m->ref.key);
+    if (r == -ERR_NOT_FOUND)
+        r = err_set(err, ERR_CORRUPT, "intermediate object \"%s\" is missing", m->ref.key);
     if (!r && b.len != m->ref.size)
         r = err_set(err, ERR_CORRUPT, "object \"%s\" has %zu bytes instead of %llu", m->ref.key, b.len,
                     (unsigned long long)m->ref.size);
@@ -251,7 +254,8 @@ int tree_load_intermediate(struct object_store *store, struct tree *t, const str
     cursor_u64(&c);
     for (uint32_t i = 0; i < n && !c.bad; i++) decode_leaf(&c, tree_add_leaf(t));
     if (c.bad || format != 1 || n != m->n_leaves)
-        r = err_set(err, ERR_CORRUPT, "intermediate object \"%s\" cannot be read (format %u)", m->ref.key, format);
+        r = err_set(err, ERR_CORRUPT, "intermediate object \"%s\" cannot be read (format %u)", m->ref.key,
+                    format);
     blob_close(blob);
     return r;
 }
@@ -270,10 +274,13 @@ int tree_load_root(struct object_store *store, const char *root_key, const char 
     memcpy(t->version, info.version, sizeof t->version);
     memcpy(t->etag, info.etag, sizeof t->etag);
     decode_root(&c, t);
-    if (c.bad) r = err_set(err, ERR_CORRUPT, "root object \"%s\" version %s cannot be read", root_key, info.version);
+    if (c.bad)
+        r = err_set(err, ERR_CORRUPT, "root object \"%s\" version %s cannot be read", root_key, info.version);
     blob_close(blob);
-    if (r) tree_unref(t);
-    else *ret = t;
+    if (r)
+        tree_unref(t);
+    else
+        *ret = t;
     return r;
 }
 
@@ -284,8 +291,10 @@ int tree_load(struct object_store *store, const char *root_key, const char *vers
     if (r) return r;
     for (uint32_t i = 0; i < t->n_intermediates && !r; i++)
         r = tree_load_intermediate(store, t, &t->intermediates[i], err);
-    if (r) tree_unref(t);
-    else *ret = t;
+    if (r)
+        tree_unref(t);
+    else
+        *ret = t;
     return r;
 }
 
@@ -300,15 +309,16 @@ static void encode_intermediate(struct buf *b, const struct leaf *leaves, uint32
     for (uint32_t i = 0; i < n; i++) encode_leaf(b, &leaves[i]);
 }
 
-static void object_bytes(const struct buf *payload, uint32_t kind, struct blob_writer *w, uint32_t *ret_checksum) {
+static void object_bytes(const struct buf *payload, uint32_t kind, struct blob_writer *w,
+                         uint32_t *ret_checksum) {
     uint64_t size;
     blob_writer_init(w, -1, kind);
     blob_write(w, payload->data, payload->len);
     blob_writer_finish(w, &size, ret_checksum, NULL); /* memory mode cannot fail */
 }
 
-static int put_intermediate(struct object_store *store, const struct buf *payload, const char *prefix, struct rng *rng,
-                            struct object_ref *ret, struct err *err) {
+static int put_intermediate(struct object_store *store, const struct buf *payload, const char *prefix,
+                            struct rng *rng, struct object_ref *ret, struct err *err) {
     struct blob_writer w;
     struct object_info info;
     char uuid[33];
@@ -342,7 +352,8 @@ static void sort_leaves(struct tree *t) {
     t->leaves = sorted;
 }
 
-/* Leaves from `from` on that make one intermediate: of one group, so that a change of a partition rewrites only its own. */
+/* Leaves from `from` on that make one intermediate: of one group, so that a change of a partition rewrites
+ * only its own. */
 static uint32_t take_group(const struct tree *t, uint32_t from, uint32_t *ret_partition) {
     uint32_t group = partition_group(t->leaves[from].partition), n = 1;
     *ret_partition = t->leaves[from].partition;
@@ -377,7 +388,8 @@ static const struct intermediate *same_intermediate(const struct tree *old, cons
     struct buf b = BUF_INIT;
     const struct intermediate *found = NULL;
     uint64_t hash = payload_hash(payload);
-    for (uint32_t i = 0, at = 0; old && i < old->n_intermediates && !found; at += old->intermediates[i++].n_leaves) {
+    for (uint32_t i = 0, at = 0; old && i < old->n_intermediates && !found;
+         at += old->intermediates[i++].n_leaves) {
         const struct intermediate *m = &old->intermediates[i];
         if (hashes[i] != hash) continue;
         buf_clear(&b);
@@ -396,8 +408,8 @@ static void sum_leaves(struct intermediate *m, const struct leaf *leaves) {
     }
 }
 
-static int put_intermediates(struct object_store *store, struct tree *t, const struct tree *old, const char *prefix,
-                             struct rng *rng, struct err *err) {
+static int put_intermediates(struct object_store *store, struct tree *t, const struct tree *old,
+                             const char *prefix, struct rng *rng, struct err *err) {
     struct buf payload = BUF_INIT;
     uint64_t *hashes = old_hashes(old);
     int r = 0;
@@ -413,8 +425,10 @@ static int put_intermediates(struct object_store *store, struct tree *t, const s
         buf_clear(&payload);
         encode_intermediate(&payload, t->leaves + at, m->n_leaves, m->partition);
         const struct intermediate *same = same_intermediate(old, hashes, &payload);
-        if (same) m->ref = same->ref;
-        else r = put_intermediate(store, &payload, prefix, rng, &m->ref, err);
+        if (same)
+            m->ref = same->ref;
+        else
+            r = put_intermediate(store, &payload, prefix, rng, &m->ref, err);
         t->n_docs += m->n_docs;
         t->n_deleted += m->n_deleted;
         t->bytes += m->bytes;
@@ -425,12 +439,14 @@ static int put_intermediates(struct object_store *store, struct tree *t, const s
     return r;
 }
 
-/* After a put whose outcome is unknown: whose commit is in the slot? 0 = ours (info filled), ERR_CONFLICT = another's. */
+/* After a put whose outcome is unknown: whose commit is in the slot? 0 = ours (info filled), ERR_CONFLICT =
+ * another's. */
 static int settle(struct object_store *store, struct tree *t, struct object_info *info, struct err *err) {
     struct tree *now;
     struct err why = ERR_INIT;
     int r = tree_load_root(store, t->root_key, NULL, &now, &why);
-    if (r == -ERR_NOT_FOUND) return err_set(err, ERR_CONFLICT, "the root \"%s\" was not written", t->root_key);
+    if (r == -ERR_NOT_FOUND)
+        return err_set(err, ERR_CONFLICT, "the root \"%s\" was not written", t->root_key);
     if (r) return err_set(err, why.code, "%s", why.text);
     bool ours = !strcmp(now->commit_uuid, t->commit_uuid);
     memcpy(info->version, now->version, sizeof info->version);
@@ -439,8 +455,8 @@ static int settle(struct object_store *store, struct tree *t, struct object_info
     return ours ? 0 : err_set(err, ERR_CONFLICT, "another commit took the root \"%s\"", t->root_key);
 }
 
-int tree_commit(struct object_store *store, struct tree *t, const struct tree *old, const char *prefix, struct rng *rng,
-                struct err *err) {
+int tree_commit(struct object_store *store, struct tree *t, const struct tree *old, const char *prefix,
+                struct rng *rng, struct err *err) {
     int r = put_intermediates(store, t, old, prefix, rng, err);
     if (r) return r;
     rng_uuid(rng, t->commit_uuid);

@@ -7,8 +7,8 @@
  *   score      = weight - weight / (1f + freq * inverse[c])
  *
  * A phrase's idf is the sum of its terms' idfs in double, rounded once. A keyword field has neither norms nor
- * frequencies: freq is 1, every document counts as one token long, and sumTotalTermFreq is the sum of the document
- * frequencies, as Lucene has it for a StringField. A field without tokens has avgdl 1.
+ * frequencies: freq is 1, every document counts as one token long, and sumTotalTermFreq is the sum of the
+ * document frequencies, as Lucene has it for a StringField. A field without tokens has avgdl 1.
  *
  * The rounding of each step matters: compile without contraction (-ffp-contract=off) and without -ffast-math.
  */

@@ -576,32 +576,25 @@ static int parse_body(json_t *body, struct query_request *q, struct err *err) {
     return r ? r : check_request(q, err);
 }
 
-/* Not JSON: a query string, without the white space around it. */
-static int parse_plain(const char *text, size_t len, struct query_request *q, struct err *err) {
+/* Not JSON: a SPEC, without the white space around it. */
+static int parse_plain(const char *text, size_t len, struct query_request *ret, struct err *err) {
     while (len && strchr(" \t\r\n", *text) && *text) text++, len--;
     while (len && strchr(" \t\r\n", text[len - 1]) && text[len - 1]) len--;
-    if (memchr(text, '\0', len)) return err_set(err, ERR_INVALID, "a query cannot hold the character NUL");
-    if (utf8_invalid(text, len)) return err_set(err, ERR_INVALID, "the query is not valid UTF-8");
-    q->text = xstrndup(text, len);
-    return 0;
+    return query_request_parse_spec(text, len, ret, err);
 }
 
 int query_request_parse_json(const char *text, size_t len, struct query_request *ret, struct err *err) {
     struct query_request q;
     json_error_t bad;
     int r;
+    if (!looks_like_json(text, len)) return parse_plain(text, len, ret, err);
     query_request_init(&q);
-    if (!looks_like_json(text, len)) {
-        r = parse_plain(text, len, &q, err);
-    } else {
-        json_t *body = json_loadb(text, len, JSON_REJECT_DUPLICATES, &bad);
-        if (!body)
-            return err_at(err, ERR_INVALID, bad.line > 0 ? (uint32_t)bad.line : 0,
-                          bad.column > 0 ? (uint32_t)bad.column : 0, "the query is not valid JSON: %s",
-                          bad.text);
-        r = parse_body(body, &q, err);
-        json_decref(body);
-    }
+    json_t *body = json_loadb(text, len, JSON_REJECT_DUPLICATES, &bad);
+    if (!body)
+        return err_at(err, ERR_INVALID, bad.line > 0 ? (uint32_t)bad.line : 0,
+                      bad.column > 0 ? (uint32_t)bad.column : 0, "the query is not valid JSON: %s", bad.text);
+    r = parse_body(body, &q, err);
+    json_decref(body);
     if (r)
         query_request_release(&q);
     else
