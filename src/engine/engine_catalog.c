@@ -313,7 +313,7 @@ static int status_documents(struct coll *coll, const struct tree *t, const volat
     }
     view_last_known(coll, &documents, &seq);
     if (stop || ret->unbuilt_bytes <= STATUS_INDEX_BYTES || seq >= ret->seq_written) {
-        int r = view_live(coll, true, stop, &v, err);
+        int r = view_live_unless_busy(coll, stop, &v, err);
         if (r == -ERR_TIMEOUT) goto known;
         if (r) return r;
         ret->documents = v->documents;

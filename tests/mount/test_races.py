@@ -189,7 +189,7 @@ def test_metadata_does_not_wait_for_indexing(env):
     m.make("e", docs=[{"id": "1", "t": "x"}])
     m.make("c")
     with open(m("c/ingest/upsert"), "w") as f:
-        for i in range(60_000):
+        for i in range(300_000):
             f.write('{"id":"%d","t":"words number %d and more text here, %d"}\n' % (i, i, i * 7 % 1000))
     threads = [threading.Thread(target=read, args=(m(f"c/docs/{i}.json"),)) for i in range(16)]
     for t in threads:

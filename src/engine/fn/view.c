@@ -309,25 +309,35 @@ static int live_built(struct coll *coll, struct view **ret, struct err *err) {
     return 0;
 }
 
+/* Waits for the collection's lock for at most 20 ms. */
+static bool lock_soon(struct coll *coll) {
+    struct timespec until;
+    if (!pthread_mutex_trylock(&coll->lock)) return true;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 20000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    return !pthread_mutex_timedlock(&coll->lock, &until);
+}
+
 /* Takes the collection's lock; others may hold it for as long as they index. */
 static int lock_coll(struct coll *coll, const volatile int *stop, struct err *err) {
-    while (pthread_mutex_trylock(&coll->lock)) {
-        struct timespec until;
-        int r = stopped(stop, err);
-        if (r) return r;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += 20000000;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        if (!pthread_mutex_timedlock(&coll->lock, &until)) break;
-    }
-    return 0;
+    int r = 0;
+    while (!r && !lock_soon(coll)) r = stopped(stop, err);
+    return r;
 }
 
 int view_live(struct coll *coll, bool strong, const volatile int *stop, struct view **ret, struct err *err) {
     int r = lock_coll(coll, stop, err);
     if (r) return r;
     r = strong ? live_strong(coll, stop, ret, err) : live_built(coll, ret, err);
+    pthread_mutex_unlock(&coll->lock);
+    return r;
+}
+
+int view_live_unless_busy(struct coll *coll, const volatile int *stop, struct view **ret, struct err *err) {
+    if (!lock_soon(coll)) return err_set(err, ERR_TIMEOUT, "the unbuilt log is being indexed");
+    int r = live_strong(coll, stop, ret, err);
     pthread_mutex_unlock(&coll->lock);
     return r;
 }

@@ -60,6 +60,8 @@ struct base *base_new_empty(const char *cid, const char *root_key);
  * (may be NULL): 1 = give up with ERR_CANCELED, 2 = with ERR_TIMEOUT; looked at while others index the tail
  * and between stretches. */
 int view_live(struct coll *, bool strong, const volatile int *stop, struct view **ret, struct err *);
+/* As view_live (strong), but ERR_TIMEOUT (within 20 ms) when another thread is indexing the tail. */
+int view_live_unless_busy(struct coll *, const volatile int *stop, struct view **ret, struct err *);
 /* Documents and number of the newest strong view made here, at once: 0 when there is none. Never waits for
  * indexing. */
 void view_last_known(struct coll *, uint64_t *ret_documents, uint64_t *ret_seq);
