@@ -63,9 +63,9 @@ def test_interrupted_queries(env):
     m.make("c", {"indexConfigs": {"t": {"type": "text"}}})
     rng = env.random
     with open(m("c/ingest/upsert"), "w") as f:
-        for i in range(20_000):
+        for i in range(80_000):
             f.write(json.dumps({"id": str(i), "t": " ".join(f"w{rng.randrange(5000):04}" for _ in range(40))}) + "\n")
-    slow = " OR ".join(f"t:w*{a}{b}{a}" for a in range(10) for b in range(10)) + "?size=10000&timeout=10m&from=%d"
+    slow = " ".join(f"t:w*{a}{b}{c}" for a in range(10) for b in range(10) for c in range(4)) + "?size=10000&timeout=10m&from=%d"
     readers = [subprocess.Popen(["cat", m("c/query", slow % i)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
                for i in range(12)]
     time.sleep(0.3)
