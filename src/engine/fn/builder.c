@@ -10,15 +10,7 @@
 enum { BUILD_BATCH_BYTES = 64 << 20, COMMIT_ATTEMPTS = 20, WAIT_STEP_MS = 10, WAIT_LIMIT_MS = 120000 };
 
 static int load_base(struct coll *coll, struct base **ret, struct err *err) {
-    struct base *reuse = NULL;
-    pthread_mutex_lock(&coll->lock);
-    if (coll->base) {
-        reuse = coll->base;
-        __atomic_add_fetch(&reuse->refs, 1, __ATOMIC_RELAXED);
-    }
-    pthread_mutex_unlock(&coll->lock);
-    int r = base_load(coll->core, coll->root_key, NULL, reuse, ret, err);
-    base_unref(reuse);
+    int r = base_load_shared(coll, coll->root_key, NULL, ret, err);
     if (r != -ERR_NOT_FOUND) return r;
     err_clear(err);
     *ret = base_new_empty(coll->cid, coll->root_key);

@@ -15,7 +15,7 @@ void edit_init(struct edit *e, struct coll *coll, struct base *base) {
                        .first_seq = t->first_seq,
                        .restored_seq = t->restored_seq,
                        .data_ms = t->data_ms};
-    __atomic_add_fetch(&base->refs, 1, __ATOMIC_RELAXED);
+    base_ref(base);
     e->deletes = xcalloc(t->n_leaves, sizeof *e->deletes);
     e->dropped = xcalloc(t->n_leaves, sizeof *e->dropped);
 }

@@ -46,6 +46,9 @@ struct coll {
     char data_prefix[64]; /* data/<cid>/ */
     struct log *log;
     pthread_mutex_t build_lock, merge_lock;
+    char
+        settled_root[OBJECT_VERSION_SIZE]; /* root and schema item that had nothing to merge; by merge_lock */
+    uint64_t settled_schema;
     pthread_mutex_t lock;
     struct base *base;     /* newest loaded root */
     struct chunk **chunks; /* the tail: the unbuilt log as memory segments, oldest first */

@@ -311,7 +311,7 @@ static int merge_leased(struct coll *coll, enum merge_mode mode, const volatile 
     struct merging m = {.coll = coll};
     struct schema *schema = NULL;
     bool stale = false, any = false;
-    int r = base_load(coll->core, coll->root_key, NULL, NULL, &m.base, err);
+    int r = base_load_shared(coll, coll->root_key, NULL, &m.base, err);
     if (r == -ERR_NOT_FOUND) { /* nothing built yet */
         err_clear(err);
         return 0;
@@ -336,18 +336,58 @@ out:
     return r;
 }
 
-int merger_run(struct coll *coll, enum merge_mode mode, const volatile int *cancel, bool *ret_did,
-               struct err *err) {
+/* What decides whether there is something to merge: the root and the schema. */
+struct merge_state {
+    char root[OBJECT_VERSION_SIZE];
+    uint64_t schema_item;
+};
+
+static int merge_state(struct coll *coll, struct merge_state *ret, struct err *err) {
+    struct object_info info;
+    struct buf unused = BUF_INIT;
+    *ret = (struct merge_state){0};
+    int r = object_head(coll->core->objects, coll->root_key, NULL, &info, err);
+    if (!r) memcpy(ret->root, info.version, sizeof ret->root);
+    if (r == -ERR_NOT_FOUND) {
+        err_clear(err);
+        r = 0;
+    }
+    if (!r) r = meta_get(coll->core->meta, coll->cid, "schema", &unused, &ret->schema_item, err);
+    buf_release(&unused);
+    return r;
+}
+
+/* Nothing changed since the policy last found nothing to do: then looking costs no lease and opens nothing.
+ */
+static bool settled(const struct coll *coll, const struct merge_state *now) {
+    return coll->settled_schema && coll->settled_schema == now->schema_item &&
+           !strcmp(coll->settled_root, now->root);
+}
+
+static int merge_unsettled(struct coll *coll, enum merge_mode mode, const struct merge_state *now,
+                           const volatile int *cancel, bool *ret_did, struct err *err) {
     char lease[CID_LEN + 8];
     uint64_t epoch;
-    *ret_did = false;
     snprintf(lease, sizeof lease, "%s/merge", coll->cid);
-    pthread_mutex_lock(&coll->merge_lock);
     int r = meta_lease_acquire(coll->core->meta, lease, coll->core->owner, 20 * LEASE_TTL_MS, &epoch, err);
-    if (!r) {
-        r = merge_leased(coll, mode, cancel, ret_did, err);
-        meta_lease_release(coll->core->meta, lease, coll->core->owner, epoch, NULL);
+    if (r) return r;
+    r = merge_leased(coll, mode, cancel, ret_did, err);
+    meta_lease_release(coll->core->meta, lease, coll->core->owner, epoch, NULL);
+    if (!r && !*ret_did && mode == MERGE_POLICY) {
+        memcpy(coll->settled_root, now->root, sizeof coll->settled_root);
+        coll->settled_schema = now->schema_item;
     }
+    return r;
+}
+
+int merger_run(struct coll *coll, enum merge_mode mode, const volatile int *cancel, bool *ret_did,
+               struct err *err) {
+    struct merge_state now;
+    *ret_did = false;
+    pthread_mutex_lock(&coll->merge_lock);
+    int r = merge_state(coll, &now, err);
+    if (!r && (mode == MERGE_ALL || !settled(coll, &now)))
+        r = merge_unsettled(coll, mode, &now, cancel, ret_did, err);
     pthread_mutex_unlock(&coll->merge_lock);
     return r ? err_wrap(err, "could not merge") : 0;
 }

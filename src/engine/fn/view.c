@@ -360,15 +360,21 @@ bool view_current(const struct view *v) {
     return !r && !strcmp(info.version, v->base->tree->version);
 }
 
+int base_load_shared(struct coll *coll, const char *root_key, const char *version, struct base **ret,
+                     struct err *err) {
+    pthread_mutex_lock(&coll->lock);
+    struct base *reuse = coll->base ? base_ref(coll->base) : NULL;
+    pthread_mutex_unlock(&coll->lock);
+    int r = base_load(coll->core, root_key, version, reuse, ret, err);
+    base_unref(reuse);
+    return r;
+}
+
 static int load_old(struct coll *coll, const char *root_key, const char *version, struct view **ret,
                     struct err *err) {
-    struct base *base, *reuse = NULL;
+    struct base *base;
     char pin[33] = "";
-    pthread_mutex_lock(&coll->lock);
-    if (coll->base) reuse = base_ref(coll->base);
-    pthread_mutex_unlock(&coll->lock);
-    int r = base_load(coll->core, root_key, version, reuse, &base, err);
-    base_unref(reuse);
+    int r = base_load_shared(coll, root_key, version, &base, err);
     if (r) return r;
     if (!strcmp(root_key, coll->root_key)) /* copies under other keys are not the cleaner's to expire */
         r = catalog_pin(coll->core, coll->cid, version, base->tree->commit_ms, PIN_TTL_MS, pin, err);

@@ -47,7 +47,11 @@ struct view {
     int64_t pinned_ms; /* when */
 };
 
+struct base *base_ref(struct base *);
 void base_unref(struct base *);
+/* base_load with the segments that the collection has open already. */
+int base_load_shared(struct coll *, const char *root_key, const char *version, struct base **ret,
+                     struct err *);
 struct view *view_ref(struct view *);
 void view_unref(struct view *);
 /* Loads a root of a collection (key NULL: the collection's own; version NULL: current). Segments that `reuse`

@@ -3,7 +3,6 @@
 #include "fn/catalog.h"
 #include "fn/view.h"
 
-struct base *base_ref(struct base *);
 struct chunk *chunk_ref(struct chunk *);
 void chunk_unref(struct chunk *);
 void view_count_documents(struct view *);
