@@ -2,54 +2,10 @@
  * status, one commit a segment, resumed by whoever comes next, and then as if they had been there from the
  * start. */
 #include "engine_internal.h"
+#include "engine_test.h"
 #include "fn/builder.h"
-#include "test.h"
-
-#include <ftw.h>
-#include <unistd.h>
 
 enum { BATCHES = 4, BATCH_DOCS_N = 15 };
-
-static char dir[64];
-static struct err err;
-
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
-    return remove(path);
-}
-
-static struct engine *open_engine(void) {
-    struct engine_options o;
-    struct engine *e = NULL;
-    engine_options_init(&o);
-    o.data_dir = dir;
-    if (engine_open(&o, &e, &err)) fprintf(stderr, "engine_open: %s\n", err.text);
-    return e;
-}
-
-static struct engine *fresh(void) {
-    snprintf(dir, sizeof dir, "/tmp/ldbfs-test-XXXXXX");
-    if (!mkdtemp(dir)) abort();
-    return open_engine();
-}
-
-static void done(struct engine *e) {
-    engine_close(e);
-    nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static void no_verdict(void *ctx, const struct ingest_verdict *v) {
-    fprintf(stderr, "refused: %s\n", v->err.text);
-}
-
-static uint64_t put(struct engine *e, const char *cid, enum ingest_op op, const char *json) {
-    struct ingest *in;
-    struct ingest_record rec = {json, strlen(json)};
-    uint64_t good = 0;
-    if (engine_ingest_open(e, cid, op, &in, &err)) return 0;
-    if (ingest_add(in, &rec, 1, no_verdict, NULL, &good, &err) || ingest_commit(in, &err)) good = 0;
-    ingest_close(in);
-    return good;
-}
 
 static bool put_number(struct engine *e, const char *cid, int i) {
     char doc[300];
@@ -61,7 +17,7 @@ static bool put_number(struct engine *e, const char *cid, int i) {
 }
 
 /* The answer's text, or "error: ..". */
-static char *ask(struct engine *e, const char *cid, const char *spec) {
+static char *answer_text(struct engine *e, const char *cid, const char *spec) {
     struct query_request req;
     struct view *v = NULL;
     struct answer *a = NULL;
@@ -81,7 +37,7 @@ static char *ask(struct engine *e, const char *cid, const char *spec) {
 }
 
 static bool busy(struct engine *e, const char *cid, const char *spec) {
-    char *text = ask(e, cid, spec);
+    char *text = answer_text(e, cid, spec);
     bool r = strstr(text, "still being built") != NULL;
     free(text);
     return r;
@@ -99,7 +55,7 @@ static const char *const SPECS[] = {"year:[1901 TO 1903]?size=100", "*:*?sort=ye
 static bool same_answers(struct engine *e, const char *cid, const char *other) {
     bool same = true;
     for (size_t i = 0; i < ARRAY_SIZE(SPECS); i++) {
-        char *a = ask(e, cid, SPECS[i]), *b = ask(e, other, SPECS[i]);
+        char *a = answer_text(e, cid, SPECS[i]), *b = answer_text(e, other, SPECS[i]);
         if (strcmp(a, b) || !strncmp(a, "error", 5)) {
             same = false;
             fprintf(stderr, "%s:\n%.300s\n%.300s\n", SPECS[i], a, b);
@@ -177,12 +133,12 @@ TEST(log_only) {
     CHECK_OK(engine_create(e, "c", SMALL, &c, &err));
     for (int i = 0; i < 5; i++) CHECK(put_number(e, c.cid, i));
     CHECK_OK(engine_schema_extend(e, c.cid, FULL, strlen(FULL), &err));
-    char *got = ask(e, c.cid, "year:[1901 TO 1902]?format=count");
+    char *got = answer_text(e, c.cid, "year:[1901 TO 1902]?format=count");
     CHECK(!strcmp(got, "2\n"));
     free(got);
     CHECK(left(e, c.cid, "year", &documents) == 0);
     CHECK_OK(engine_build(e, c.cid, NULL, &err));
-    got = ask(e, c.cid, "tag:t1?format=count");
+    got = answer_text(e, c.cid, "tag:t1?format=count");
     CHECK(!strcmp(got, "2\n"));
     free(got);
     done(e);
@@ -207,7 +163,7 @@ TEST(inferred_then_declared) {
     CHECK(busy(e, c.cid, "n:5"));
     CHECK_OK(engine_build(e, c.cid, NULL, &err));
     CHECK(left(e, c.cid, "n", &documents) == 0);
-    char *got = ask(e, c.cid, "n:5?format=ids");
+    char *got = answer_text(e, c.cid, "n:5?format=ids");
     CHECK(!strcmp(got, "b\n"));
     free(got);
     done(e);
