@@ -443,7 +443,7 @@ TEST(nothing) {
 }
 
 TEST(region_survives_coding) {
-    struct inverted_region r = {1, 2, 1ull << 40, 4, 5, 6, 7, true, true, 1ull << 50}, back;
+    struct inverted_region r = {1, 2, 1ull << 40, 4, 5, 6, 7, true, true, true, 1ull << 50}, back;
     struct buf b = BUF_INIT;
     inverted_region_encode(&r, &b);
     struct cursor c = cursor_of(b.data, b.len);
@@ -452,7 +452,7 @@ TEST(region_survives_coding) {
     CHECK(!c.bad && c.p == c.end && back.postings_off == 1 && back.postings_len == 2 &&
           back.dict_off == 1ull << 40);
     CHECK(back.dict_len == 4 && back.index_off == 5 && back.index_len == 6 && back.n_terms == 7);
-    CHECK(back.has_freqs && back.has_positions && back.sum_ttf == 1ull << 50);
+    CHECK(back.has_freqs && back.has_positions && back.has_bitmaps && back.sum_ttf == 1ull << 50);
     for (size_t len = 0; len < b.len; len++) {
         c = cursor_of(b.data, len);
         inverted_region_decode(&c, &back);

@@ -8,7 +8,7 @@ static int corrupt(const struct inverted *inv, const char *what, struct err *err
 /* ---- region ---- */
 
 void inverted_region_encode(const struct inverted_region *r, struct buf *out) {
-    buf_addc(out, (char)((r->has_freqs ? 1 : 0) | (r->has_positions ? 2 : 0)));
+    buf_addc(out, (char)((r->has_freqs ? 1 : 0) | (r->has_positions ? 2 : 0) | (r->has_bitmaps ? 4 : 0)));
     buf_add_varint(out, r->n_terms);
     buf_add_varint(out, r->sum_ttf);
     buf_add_varint(out, r->postings_off);
@@ -21,9 +21,10 @@ void inverted_region_encode(const struct inverted_region *r, struct buf *out) {
 
 void inverted_region_decode(struct cursor *c, struct inverted_region *ret) {
     uint8_t flags = cursor_u8(c);
-    if (flags > 3 || flags == 2) c->bad = true;
+    if (flags > 7 || (flags & 3) == 2) c->bad = true;
     ret->has_freqs = flags & 1;
     ret->has_positions = flags & 2;
+    ret->has_bitmaps = flags & 4;
     uint64_t n_terms = cursor_varint(c);
     if (n_terms > UINT32_MAX) c->bad = true;
     ret->n_terms = (uint32_t)n_terms;
@@ -316,8 +317,13 @@ static int check_postings(const struct inverted *inv, const struct term_info *in
     int e = inverted_postings_reopen(p, inv, info, true, true, err);
     if (e) return e;
     uint64_t ttf = 0;
-    uint32_t df = 0;
+    uint32_t df = 0, n_bits = 0;
+    for (uint32_t w = 0; w < p->bitmap_words; w++)
+        n_bits += (uint32_t)__builtin_popcountll(get_u64(p->bitmap + 8 * (size_t)w));
+    if (p->bitmap_words && n_bits != info->df) return corrupt(inv, "bitmap", err);
     while (postings_next(p) != DOCNO_NONE) {
+        if (p->bitmap_words && !(p->bitmap[p->doc >> 3] >> (p->doc & 7) & 1))
+            return corrupt(inv, "bitmap", err);
         uint32_t freq = postings_freq(p);
         if (p->has_positions && !p->pos_total) return corrupt(inv, "positions", err);
         const uint32_t *positions = p->has_positions ? postings_positions(p) : NULL;

@@ -18,6 +18,7 @@ struct inverted_region {
     uint64_t postings_off, postings_len, dict_off, dict_len, index_off, index_len;
     uint32_t n_terms;
     bool has_freqs, has_positions;
+    bool has_bitmaps; /* frequent terms carry their documents as a bitmap too */
     uint64_t sum_ttf;
 };
 void inverted_region_encode(const struct inverted_region *, struct buf *out);

@@ -12,18 +12,20 @@ void encoder_init(struct encoder *e, bool has_freqs, bool has_positions, const u
     e->ord_ctx = ctx;
     e->region.has_freqs = has_freqs;
     e->region.has_positions = has_positions;
+    e->region.has_bitmaps = true;
     e->region.postings_off = blob_writer_off(out);
 }
 
 void encoder_release(struct encoder *e) {
     struct buf *bufs[] = {&e->dict,        &e->index_keys,  &e->index_offs, &e->index_ends, &e->separators,
                           &e->block_terms, &e->block_stats, &e->last_term,  &e->term,       &e->data,
-                          &e->impacts,     &e->positions,   &e->last_docs,  &e->ends};
+                          &e->impacts,     &e->positions,   &e->last_docs,  &e->ends,       &e->bitmap};
     for (size_t i = 0; i < ARRAY_SIZE(bufs); i++) buf_release(bufs[i]);
 }
 
 void encoder_term(struct encoder *e, const void *term, size_t len) {
-    struct buf *bufs[] = {&e->term, &e->data, &e->impacts, &e->positions, &e->last_docs, &e->ends};
+    struct buf *bufs[] = {&e->term,      &e->data, &e->impacts, &e->positions,
+                          &e->last_docs, &e->ends, &e->bitmap};
     for (size_t i = 0; i < ARRAY_SIZE(bufs); i++) buf_clear(bufs[i]);
     buf_add(&e->term, term, len);
     e->df = e->n = e->n_chunk = 0;
@@ -147,12 +149,24 @@ static void flush_positions(struct encoder *e) {
     e->n_chunk = 0;
 }
 
+/* A list of one block has no bitmap: it is cheap enough. */
+static void add_bitmap(struct encoder *e) {
+    size_t have = e->bitmap.len, need = 8 * (size_t)postings_bitmap_words(e->docs[e->n - 1]);
+    if (e->df <= POSTINGS_BLOCK && e->n < POSTINGS_BLOCK) return;
+    buf_reserve(&e->bitmap, need - have);
+    memset(e->bitmap.data + have, 0, need - have);
+    e->bitmap.len = need;
+    for (uint32_t i = 0; i < e->n; i++)
+        e->bitmap.data[e->docs[i] >> 3] |= (uint8_t)(1u << (e->docs[i] & 7));
+}
+
 static void flush_block(struct encoder *e) {
     if (e->n == POSTINGS_BLOCK)
         flush_full(e);
     else
         flush_tail(e);
     if (e->region.has_freqs) add_block_impacts(e);
+    add_bitmap(e);
     flush_positions(e);
     e->prev_doc = e->docs[e->n - 1];
     buf_add_u32(&e->last_docs, e->prev_doc);
@@ -199,7 +213,9 @@ static int write_postings(struct encoder *e, uint32_t *ret_len, struct err *err)
     size_t n_blocks = e->last_docs.len / 4;
     unsigned pos_width = !e->region.has_positions ? 0 : e->positions.len <= UINT32_MAX ? 4 : 8;
     uint64_t start = blob_writer_off(e->out);
-    if (skip_size(e, n_blocks, pos_width) + e->impacts.len + e->data.len > UINT32_MAX - 64)
+    bool dense = n_blocks > 1 && postings_is_dense(e->df, e->prev_doc);
+    size_t bitmap_len = dense ? e->bitmap.len : 0;
+    if (skip_size(e, n_blocks, pos_width) + e->impacts.len + e->data.len + bitmap_len > UINT32_MAX - 64)
         return err_set(err, ERR_TOO_LARGE, "cannot write a segment: the postings of one term exceed 4 GB");
     if (n_blocks > 1) {
         write_skip(e, n_blocks, pos_width);
@@ -210,6 +226,7 @@ static int write_postings(struct encoder *e, uint32_t *ret_len, struct err *err)
     }
     blob_write(e->out, e->impacts.data, e->impacts.len);
     blob_write(e->out, e->data.data, e->data.len);
+    blob_write(e->out, e->bitmap.data, bitmap_len);
     *ret_len = (uint32_t)(blob_writer_off(e->out) - start);
     return 0;
 }

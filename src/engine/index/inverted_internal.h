@@ -7,7 +7,16 @@ enum {
     INDEX_ENTRY = 8 + 8 + 4, /* of the block index: key, offset, end of separator */
     IMPACTS_MAX = 8,         /* per postings block */
     IMPACT_MAX_SIZE = 6,     /* bytes: norm, varint */
+    BITMAP_SPARSEST = 16,    /* a term with a bitmap has at least one document in so many */
 };
+
+/* Does a list of several blocks carry a bitmap (where the index has them)? And its size in 64-bit words. */
+static inline bool postings_is_dense(uint32_t df, uint32_t last_doc) {
+    return (uint64_t)df * BITMAP_SPARSEST > last_doc;
+}
+static inline uint32_t postings_bitmap_words(uint32_t last_doc) {
+    return last_doc / 64 + 1;
+}
 
 /* The first 8 bytes of a term as a number that orders as they do. */
 static inline uint64_t term_key(const void *term, size_t len) {
@@ -61,7 +70,7 @@ struct encoder {
     struct buf block_terms, block_stats, last_term;
     unsigned block_count;
     /* the current term */
-    struct buf term, data, impacts, positions, last_docs, ends;
+    struct buf term, data, impacts, positions, last_docs, ends, bitmap;
     uint32_t df, prev_doc, n; /* n: documents of the unfinished block */
     uint64_t ttf;
     unsigned n_chunk; /* positions of the unfinished chunk */

@@ -80,7 +80,19 @@ static bool parse_single(struct postings *p, const uint8_t *at, uint32_t len) {
     return true;
 }
 
-static bool parse_blocks(struct postings *p, const uint8_t *at, uint32_t len, uint64_t positions_len) {
+/* A frequent term's bitmap stands behind its blocks. */
+static bool parse_bitmap(struct postings *p) {
+    uint32_t last = last_doc(p, p->n_blocks - 1), words = postings_bitmap_words(last);
+    if (!postings_is_dense(p->df, last)) return true;
+    if (last >= p->doc_limit || p->data_len < 8 * (uint64_t)words) return false;
+    p->data_len -= 8 * words;
+    p->bitmap = p->data + p->data_len;
+    p->bitmap_words = words;
+    return true;
+}
+
+static bool parse_blocks(struct postings *p, const uint8_t *at, uint32_t len, uint64_t positions_len,
+                         bool has_bitmaps) {
     unsigned pos_width = !p->coded_positions ? 0 : positions_len <= UINT32_MAX ? 4 : 8;
     p->entry_size = 4 + (p->coded_freqs ? 4 : 0) + pos_width;
     uint64_t fixed = (uint64_t)p->n_blocks * (4 + p->entry_size);
@@ -101,6 +113,7 @@ static bool parse_blocks(struct postings *p, const uint8_t *at, uint32_t len, ui
     p->impacts = at;
     p->data = at + p->impacts_len;
     p->data_len = len - p->impacts_len;
+    if (has_bitmaps && !parse_bitmap(p)) return false;
     return data_end(p, p->n_blocks - 1) == p->data_len;
 }
 
@@ -120,6 +133,7 @@ static void reset(struct postings *p, const struct inverted *inv, const struct t
     p->doc_limit = limit;
     p->data_len = p->impacts_len = p->entry_size = 0;
     p->list_impacts_len = 0;
+    p->bitmap_words = 0;
     p->pos_len = 0;
     p->n_blocks = info->df / POSTINGS_BLOCK + (info->df % POSTINGS_BLOCK != 0);
     p->block = UINT32_MAX;
@@ -162,7 +176,9 @@ int inverted_postings_reopen(struct postings *p, const struct inverted *inv, con
         return 0;
     }
     if (p->n_blocks > 1)
-        return parse_blocks(p, at, info->postings_len, info->positions_len) ? 0 : corrupt(inv, err);
+        return parse_blocks(p, at, info->postings_len, info->positions_len, inv->region.has_bitmaps)
+                   ? 0
+                   : corrupt(inv, err);
     if (!parse_single(p, at, info->postings_len) || !load_block(p, 0)) return corrupt(inv, err);
     return 0;
 }

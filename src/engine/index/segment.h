@@ -118,6 +118,8 @@ struct postings {
     bool has_freqs, has_positions;
     /* private state below */
     const uint8_t *last_docs, *entries, *impacts, *list_impacts, *data, *pos_data;
+    const uint8_t *bitmap; /* of a frequent term: bit d of its little-endian words is document d; unaligned */
+    uint32_t bitmap_words; /* 0: the list has none; documents behind its end are not in the list */
     uint32_t data_len, impacts_len, entry_size;
     uint64_t pos_len;
     uint32_t n_blocks, block, in_block, block_len; /* block: the decoded one, UINT32_MAX = none yet */
