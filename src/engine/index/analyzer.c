@@ -140,19 +140,29 @@ static void add_token(struct analyzer_state *a, uint32_t position, size_t start,
     a->text.len += len;
 }
 
-static void analyze_words(struct analyzer_state *a, const uint8_t *s, size_t len) {
-    size_t pos = 0, start;
-    bool ascii;
-    for (uint32_t position = 0; word_next(s, len, &pos, &start, &ascii); position++) {
-        char *word = (char *)a->text.data + a->text.len;
-        size_t n = lower_case(s + start, pos - start, ascii, (uint8_t *)word);
-        if (a->kind == ANALYZER_ENGLISH) {
-            n = strip_possessive(word, n);
-            if (is_stop_word(word, n)) continue;
-            n = stem(a, word, n);
-        }
-        add_token(a, position, start, pos, n);
+bool analyzer_takes_words(enum analyzer kind) {
+    return kind == ANALYZER_STANDARD || kind == ANALYZER_ENGLISH;
+}
+
+bool analyzer_word_term(struct analyzer_state *a, const char *word, size_t len, bool ascii, char *out,
+                        size_t *ret_len) {
+    size_t n = lower_case((const uint8_t *)word, len, ascii, (uint8_t *)out);
+    if (a->kind == ANALYZER_ENGLISH) {
+        n = strip_possessive(out, n);
+        if (is_stop_word(out, n)) return false;
+        n = stem(a, out, n);
     }
+    *ret_len = n;
+    return true;
+}
+
+static void analyze_words(struct analyzer_state *a, const uint8_t *s, size_t len) {
+    size_t pos = 0, start, n;
+    bool ascii;
+    for (uint32_t position = 0; word_next(s, len, &pos, &start, &ascii); position++)
+        if (analyzer_word_term(a, (const char *)s + start, pos - start, ascii,
+                               (char *)a->text.data + a->text.len, &n))
+            add_token(a, position, start, pos, n);
 }
 
 /* Where at most n characters end. */
@@ -197,7 +207,7 @@ int analyze(struct analyzer_state *a, const char *text, size_t len, const struct
     const uint8_t *s = (const uint8_t *)text;
     int r = 0;
     prepare(a, len);
-    if (a->kind == ANALYZER_STANDARD || a->kind == ANALYZER_ENGLISH)
+    if (analyzer_takes_words(a->kind))
         analyze_words(a, s, len);
     else
         r = analyze_pieces(a, s, len, err);

@@ -24,6 +24,12 @@ void analyzer_free(struct analyzer_state *);
  * Positions ascend; of several tokens at one position the first is the word itself. */
 int analyze(struct analyzer_state *, const char *text, size_t len, const struct token **ret, size_t *ret_n,
             struct err *);
+/* standard and english take a text word by word (word_next in analyzer_internal.h), and what a word becomes
+ * depends on its bytes alone: */
+bool analyzer_takes_words(enum analyzer);
+/* The token of a word: at out, which has room for 3 * (len + 1) / 2 bytes. False: none, it is a stop word. */
+bool analyzer_word_term(struct analyzer_state *, const char *word, size_t len, bool ascii, char *out,
+                        size_t *ret_len);
 /* Normalises a wildcard/prefix/range term without tokenising or stemming: lower-cases. */
 void analyzer_normalize(enum analyzer, const char *text, size_t len, struct buf *out);
 /* What the tokens of a text depend on besides the text: rules, Unicode version, library and dictionary. Equal

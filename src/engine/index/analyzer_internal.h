@@ -15,6 +15,8 @@ size_t porter_stem(uint16_t *word, size_t n);
  * Ill-formed UTF-8 separates words. *pos is moved behind the word. *ret_ascii: all its bytes are below 0x80.
  */
 bool word_next(const uint8_t *text, size_t len, size_t *pos, size_t *ret_start, bool *ret_ascii);
+/* The same by the general rules alone: what tests compare with. */
+bool word_next_general(const uint8_t *text, size_t len, size_t *pos, size_t *ret_start, bool *ret_ascii);
 /* Appends the lower-case form (code point by code point) at out, which has room for 3 * (len + 1) / 2 bytes.
  */
 size_t lower_case(const uint8_t *text, size_t len, bool ascii, uint8_t *out);

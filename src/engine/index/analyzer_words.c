@@ -1,10 +1,16 @@
-/* Finding words: UAX #29 over the properties of ICU, one pass over UTF-8. */
+/* Finding words: UAX #29 over the properties of ICU, one pass over UTF-8. Words of ASCII letters and digits,
+ * which most are, are found by a scan of their own (plain_end) that follows the same rules where these see
+ * ASCII only and leaves every other word to them. */
 #include "index/analyzer_internal.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <unicode/uchar.h>
 #include <unicode/uscript.h>
 #include <unicode/utf8.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 enum word_class {
     C_OTHER,
@@ -44,7 +50,9 @@ static const uint32_t follow[] = {
 };
 
 static uint8_t bmp_class[0x10000];
-static pthread_once_t bmp_once = PTHREAD_ONCE_INIT;
+static bool may_start[256]; /* by byte: a word may start here, or it is not ASCII */
+static atomic_bool tables_ready;
+static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
 
 static enum word_class class_of_other(UChar32 c) {
     UErrorCode status = U_ZERO_ERROR;
@@ -93,8 +101,14 @@ static enum word_class compute_class(UChar32 c) {
     }
 }
 
-static void fill_bmp(void) {
+static void fill_tables(void) {
     for (UChar32 c = 0; c < 0x10000; c++) bmp_class[c] = (uint8_t)compute_class(c);
+    for (unsigned b = 0; b < 256; b++) may_start[b] = b >= 0x80 || BIT(bmp_class[b]) & STARTERS;
+    atomic_store_explicit(&tables_ready, true, memory_order_release);
+}
+
+static inline void need_tables(void) {
+    if (!atomic_load_explicit(&tables_ready, memory_order_acquire)) pthread_once(&tables_once, fill_tables);
 }
 
 struct text {
@@ -220,28 +234,90 @@ static bool is_word(const struct text *t, size_t i, size_t end, UChar32 c, enum 
     return seen & CORE;
 }
 
-bool word_next(const uint8_t *s, size_t len, size_t *pos, size_t *ret_start, bool *ret_ascii) {
-    struct text t = {s, len};
-    pthread_once(&bmp_once, fill_bmp);
-    for (size_t i = *pos; i < len;) {
+/* Is the byte an ASCII letter or digit? These are exactly the ASCII characters of classes LETTER and NUMBER.
+ */
+static inline bool is_alnum(uint8_t c) {
+    return (uint8_t)((c | 0x20) - 'a') < 26 || (uint8_t)(c - '0') < 10;
+}
+
+/* The end of the ASCII letters and digits from i on. */
+static inline size_t alnum_end(const struct text *t, size_t i) {
+#if defined(__SSE2__)
+    /* Signed comparisons after a shift by 128: below the first count of values means inside of the range. */
+    const __m128i letters = _mm_set1_epi8((char)(0x80 - 'a')), digits = _mm_set1_epi8((char)(0x80 - '0'));
+    const __m128i n_letters = _mm_set1_epi8(-128 + 26), n_digits = _mm_set1_epi8(-128 + 10);
+    for (; t->len - i >= 16; i += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(t->s + i));
+        __m128i lower = _mm_or_si128(v, _mm_set1_epi8(0x20));
+        __m128i in = _mm_or_si128(_mm_cmplt_epi8(_mm_add_epi8(lower, letters), n_letters),
+                                  _mm_cmplt_epi8(_mm_add_epi8(v, digits), n_digits));
+        unsigned out = ~(unsigned)_mm_movemask_epi8(in) & 0xffff;
+        if (out) return i + (unsigned)__builtin_ctz(out);
+    }
+#endif
+    while (i < t->len && is_alnum(t->s[i])) i++;
+    return i;
+}
+
+/* The end of the word that starts with the ASCII letter or digit at `start`, or 0 when it takes the general
+ * rules to tell: something that is not ASCII or a connector touches it, or it may be too long. */
+static inline size_t plain_end(const struct text *t, size_t start) {
+    for (size_t i = start;; i++) {
+        i = alnum_end(t, i);
+        if (i - start > TOKEN_MAX_CHARS) return 0;
+        if (i == t->len) return i;
+        uint8_t c = t->s[i];
+        if (c >= 0x80 || bmp_class[c] == C_CONNECTOR) return 0;
+        bool mid =
+            BIT(bmp_class[c]) & (BIT(C_MID_LETTER) | BIT(C_MID_NUMBER) | BIT(C_MID_BOTH) | BIT(C_QUOTE));
+        if (!mid || i + 1 == t->len) return i;
+        uint8_t next = t->s[i + 1];
+        if (next >= 0x80) return 0;
+        if (!bridges(bmp_class[t->s[i - 1]], bmp_class[c], bmp_class[next])) return i;
+    }
+}
+
+/* The general rules. */
+static bool next_word(const struct text *t, size_t *pos, size_t *ret_start, bool *ret_ascii) {
+    for (size_t i = *pos; i < t->len;) {
         size_t start = i;
         UChar32 c;
-        enum word_class class = next_class(&t, &i, &c);
+        enum word_class class = next_class(t, &i, &c);
         if (!(BIT(class) & STARTERS)) continue;
         uint32_t seen = BIT(class);
-        size_t end = bounded_end(&t, start, i, class, &seen);
-        bool word = is_word(&t, i, end, c, class, seen);
+        size_t end = bounded_end(t, start, i, class, &seen);
+        bool word = is_word(t, i, end, c, class, seen);
         i = end;
         if (!word) continue;
         uint8_t all = 0;
-        for (size_t k = start; k < end; k++) all |= s[k];
+        for (size_t k = start; k < end; k++) all |= t->s[k];
         *ret_start = start;
         *ret_ascii = all < 0x80;
         *pos = end;
         return true;
     }
-    *pos = len;
+    *pos = t->len;
     return false;
+}
+
+bool word_next_general(const uint8_t *s, size_t len, size_t *pos, size_t *ret_start, bool *ret_ascii) {
+    struct text t = {s, len};
+    need_tables();
+    return next_word(&t, pos, ret_start, ret_ascii);
+}
+
+bool word_next(const uint8_t *s, size_t len, size_t *pos, size_t *ret_start, bool *ret_ascii) {
+    struct text t = {s, len};
+    need_tables();
+    size_t i = *pos;
+    while (i < len && !may_start[s[i]]) i++;
+    *pos = i;
+    size_t end = i < len && is_alnum(s[i]) ? plain_end(&t, i) : 0;
+    if (!end) return next_word(&t, pos, ret_start, ret_ascii);
+    *ret_start = i;
+    *ret_ascii = true;
+    *pos = end;
+    return true;
 }
 
 static inline uint8_t lower_ascii(uint8_t c) {

@@ -85,6 +85,8 @@ struct index_type_ops {
     int (*feed)(struct index_feeder *, const struct jval *, index_emit *, void *ctx, struct err *);
     struct index_writer *(*writer_new)(const struct index_spec *);
     index_emit *writer_emit; /* ctx is the writer */
+    /* Indexes what feed would emit for the value, in a faster way; NULL: feed with writer_emit. */
+    int (*writer_add)(struct index_writer *, struct index_feeder *, const struct jval *, struct err *);
     size_t (*writer_bytes)(const struct index_writer *);
     /* Writes the regions, sets out->stats and out->ext. At most once. */
     int (*writer_finish)(struct index_writer *, struct index_out *, struct err *);

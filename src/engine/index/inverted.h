@@ -34,16 +34,21 @@ struct inverted {
 const struct inverted *segment_field_inverted(const struct segment_field *);
 
 /* In-memory building: documents in ascending order, positions ascending within a document and term. Memory is
- * an arena-backed hash table of terms with chained byte blocks. */
+ * 16 bytes a token and the distinct terms. */
 struct inverted_writer;
 struct inverted_writer *inverted_writer_new(bool has_freqs, bool has_positions);
 void inverted_writer_free(struct inverted_writer *);
 void inverted_writer_add(struct inverted_writer *, const char *term, size_t len, uint32_t docno,
                          uint32_t position);
-/* One document of a term with its frequency (> 0); without positions. Of several calls for one document the
- * last counts. */
+/* One document of a term with its frequency (> 0), once for each of them; without positions. */
 void inverted_writer_add_freq(struct inverted_writer *, const char *term, size_t len, uint32_t docno,
                               uint32_t freq);
+/* The same in steps, for who knows terms by their numbers: the number of a term (from 0, by first
+ * appearance); room for n tokens (term << 32 | position), valid until the next call; how many of them were
+ * used by a document. */
+uint32_t inverted_writer_term(struct inverted_writer *, const char *term, size_t len);
+uint64_t *inverted_writer_room(struct inverted_writer *, size_t n);
+void inverted_writer_took(struct inverted_writer *, uint32_t docno, size_t n);
 size_t inverted_writer_bytes(const struct inverted_writer *); /* memory used */
 /* norms: one byte a document (for the impacts), NULL when there are none. ret_ords, if not NULL: called for
  * each (ord, docno) posting, terms ascending: how keyword columns learn their ordinals. */

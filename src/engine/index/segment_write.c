@@ -107,6 +107,7 @@ static int add_value(void *ctx, uint32_t spec_no, struct index_feeder *f, const 
     struct index_writer **slot = &w->writers[spec_no];
     if (!*slot) *slot = f->ops->writer_new(f->spec);
     (*slot)->docno = w->docno;
+    if (f->ops->writer_add) return f->ops->writer_add(*slot, f, value, err);
     return f->ops->feed(f, value, f->ops->writer_emit, *slot, err);
 }
 

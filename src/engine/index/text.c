@@ -3,6 +3,7 @@
  * Values of one field in a document follow each other with a position gap, so that no phrase reaches from one
  * into the next. Only documents with at least one token count, as in Lucene's docCount. Tokens at one
  * position count once in the length and each in the sum, as there. */
+#include "index/analyzer_internal.h"
 #include "index/segment_internal.h"
 
 enum { TEXT_POSITION_GAP = 100 }; /* Elasticsearch's default for text fields */
@@ -26,9 +27,30 @@ static int text_feed(struct index_feeder *f, const struct jval *value, index_emi
     return 0;
 }
 
+/* From words as they are written to term numbers, so that lower-casing, stemming and the look in the table of
+ * terms are paid once for each form of a word. A cache: sets of WORD_WAYS, the oldest of a full set gives
+ * way. A word has no zero byte, so that 16 bytes with zeros behind it are the word itself; longer ones are
+ * not kept. */
+enum {
+    WORD_WAYS = 3,
+    WORD_BYTES = 16,
+    WORD_SETS_MIN = 64,
+    WORD_SETS_MAX = 16 * 1024,
+    WORD_LONGEST = 255 * 4
+};
+enum { TERM_NONE = UINT32_MAX }; /* a stop word */
+_Static_assert(WORD_LONGEST >= TOKEN_MAX_CHARS * 4, "bytes of the longest word");
+struct word_set {                             /* a cache line */
+    uint64_t low[WORD_WAYS], high[WORD_WAYS]; /* the words' bytes */
+    uint32_t term[WORD_WAYS];                 /* number + 1 (mod 2^32: 0 is a stop word); unused: low is 0 */
+    uint32_t next;                            /* the way to replace */
+};
+
 struct text_writer {
     struct index_writer base;
     struct inverted_writer *inverted;
+    struct word_set *words;
+    uint32_t n_sets, n_misses; /* misses since the table grew */
     uint8_t *norms;
     size_t cap;
     uint32_t length;        /* positions with a token in base.last_doc */
@@ -66,9 +88,113 @@ static void text_emit(void *ctx, const struct index_item *item) {
     inverted_writer_add(w->inverted, item->term, item->len, w->base.docno, item->position);
 }
 
+/* ---- words to terms ---- */
+
+_Static_assert(sizeof(struct word_set) == 64, "one line a set");
+
+static inline uint64_t word_hash(uint64_t low, uint64_t high) {
+    uint64_t h = (low ^ (high * 0x9e3779b97f4a7c15ull)) * 0xff51afd7ed558ccdull;
+    return h ^ h >> 32;
+}
+
+/* The 16 bytes of a word of at most 16; `room`: how many bytes may be read. */
+static inline void word_key(const uint8_t *word, size_t len, size_t room, uint64_t *low, uint64_t *high) {
+    uint8_t copy[WORD_BYTES] = {0};
+    if (room < WORD_BYTES) {
+        memcpy(copy, word, len);
+        *low = get_u64(copy);
+        *high = get_u64(copy + 8);
+        return;
+    }
+    uint64_t a = get_u64(word), b = get_u64(word + 8);
+    unsigned bits = (unsigned)len * 8;
+    *low = bits >= 64 ? a : a & ((1ull << bits) - 1);
+    *high = bits <= 64 ? 0 : bits >= 128 ? b : b & ((1ull << (bits - 64)) - 1);
+}
+
+/* The number of the word's term, or TERM_NONE. */
+static uint32_t term_of_word(struct text_writer *w, struct analyzer_state *a, const uint8_t *word, size_t len,
+                             bool ascii) {
+    char term[WORD_LONGEST * 3 / 2 + 2];
+    size_t n;
+    if (!analyzer_word_term(a, (const char *)word, len, ascii, term, &n)) return TERM_NONE;
+    return inverted_writer_term(w->inverted, term, n);
+}
+
+/* Starts again with more room: what is in use comes back soon. */
+static void grow_words(struct text_writer *w) {
+    w->n_sets = w->n_sets ? w->n_sets * 4 : WORD_SETS_MIN;
+    w->n_misses = 0;
+    free(w->words);
+    w->words = aligned_alloc(64, w->n_sets * sizeof *w->words);
+    if (!w->words) abort();
+    memset(w->words, 0, w->n_sets * sizeof *w->words);
+}
+
+__attribute__((noinline)) static uint32_t learn_word(struct text_writer *w, struct analyzer_state *a,
+                                                     const uint8_t *word, size_t len, bool ascii,
+                                                     uint64_t low, uint64_t high) {
+    if (!w->n_sets || (w->n_misses++ > w->n_sets * WORD_WAYS && w->n_sets < WORD_SETS_MAX)) grow_words(w);
+    struct word_set *set = &w->words[word_hash(low, high) & (w->n_sets - 1)];
+    uint32_t term = term_of_word(w, a, word, len, ascii), way = set->next++ % WORD_WAYS;
+    set->low[way] = low;
+    set->high[way] = high;
+    set->term[way] = term + 1;
+    return term;
+}
+
+static inline uint32_t find_word(struct text_writer *w, struct analyzer_state *a, const uint8_t *word,
+                                 size_t len, size_t room, bool ascii) {
+    uint64_t low, high;
+    if (len > WORD_BYTES) return term_of_word(w, a, word, len, ascii);
+    word_key(word, len, room, &low, &high);
+    if (w->n_sets) {
+        const struct word_set *set = &w->words[word_hash(low, high) & (w->n_sets - 1)];
+        for (unsigned i = 0; i < WORD_WAYS; i++)
+            if (set->low[i] == low && set->high[i] == high) return set->term[i] - 1;
+    }
+    return learn_word(w, a, word, len, ascii, low, high);
+}
+
+/* What text_feed and text_emit do, for an analyzer that takes words. */
+static void add_words(struct text_writer *w, struct analyzer_state *a, struct index_feeder *f,
+                      const uint8_t *s, size_t len) {
+    size_t pos = 0, start, n = 0;
+    bool ascii;
+    /* Only characters of two bytes and more make words with nothing between them. */
+    uint64_t *tokens = inverted_writer_room(w->inverted, len / 2 + 1);
+    for (uint32_t position = f->next_position; word_next(s, len, &pos, &start, &ascii); position++) {
+        uint32_t term = find_word(w, a, s + start, pos - start, len - start, ascii);
+        if (term == TERM_NONE) continue;
+        tokens[n++] = (uint64_t)term << 32 | position;
+        w->last_position = position;
+    }
+    if (n) {
+        if (w->base.last_doc != w->base.docno) end_document(w);
+        index_writer_begin(&w->base);
+        inverted_writer_took(w->inverted, w->base.docno, n);
+        w->length += (uint32_t)n;
+        f->next_position = w->last_position + 1;
+    }
+    f->next_position += TEXT_POSITION_GAP;
+}
+
+static int text_writer_add(struct index_writer *base, struct index_feeder *f, const struct jval *value,
+                           struct err *err) {
+    struct text_writer *w = (struct text_writer *)base;
+    struct analyzer_state *a;
+    if (!analyzer_takes_words(f->spec->analyzer) || value->type != JVAL_STRING)
+        return text_feed(f, value, text_emit, w, err);
+    int r = index_scratch_analyzer(f->spec->analyzer, &a, err);
+    if (!r && value->count > UINT32_MAX / 2)
+        r = err_set(err, ERR_TOO_LARGE, "cannot analyze a text of %u bytes", value->count);
+    if (!r) add_words(w, a, f, (const uint8_t *)value->str, value->count);
+    return r;
+}
+
 static size_t text_writer_bytes(const struct index_writer *base) {
     const struct text_writer *w = (const struct text_writer *)base;
-    return inverted_writer_bytes(w->inverted) + w->cap;
+    return inverted_writer_bytes(w->inverted) + w->cap + w->n_sets * sizeof *w->words;
 }
 
 /* What stands beside the inverted index. */
@@ -102,6 +228,7 @@ static int text_writer_finish(struct index_writer *base, struct index_out *out, 
 static void text_writer_free(struct index_writer *base) {
     struct text_writer *w = (struct text_writer *)base;
     inverted_writer_free(w->inverted);
+    free(w->words);
     free(w->norms);
     free(w);
 }
@@ -174,6 +301,7 @@ const struct index_type_ops index_text = {
     .feed = text_feed,
     .writer_new = text_writer_new,
     .writer_emit = text_emit,
+    .writer_add = text_writer_add,
     .writer_bytes = text_writer_bytes,
     .writer_finish = text_writer_finish,
     .writer_free = text_writer_free,
