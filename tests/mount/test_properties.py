@@ -143,7 +143,7 @@ def test_facets(env):
 
 def test_shards_show_nowhere(env):
     m, _ = start(env, shards="1")
-    queries = [random_object(env.random) for _ in range(ROUNDS // 2)]
+    queries = [env.random.choice([random_object, random_text, fused])(env.random) for _ in range(ROUNDS)]
     bodies = [{"query": q.json(), "size": 40, "facet": ["tag", "x"], "explain": True} for q in queries]
 
     def all_answers():

@@ -209,6 +209,31 @@ static bool extend_refused(struct schema *old, const char *json, const char *par
     return ok;
 }
 
+/* Partitions come into a schema once, with their field. */
+TEST(extend_partitions) {
+    static const char config[] = "{\"partitionConfig\":{\"fieldName\":\"t\",\"numPartitions\":4}}";
+    struct schema *old = parse("{\"indexConfigs\":{\"n\":{\"type\":\"long\"}}}"), *now = NULL, *again = NULL;
+    CHECK_OK(schema_extend(old, config, strlen(config), &now, &err));
+    CHECK(now && now->n_partitions == 4 && !strcmp(now->partition_field, "t") && now->version == 2);
+    CHECK(schema_find(now, "t", 1)->type == FIELD_KEYWORD && now->n_fields == old->n_fields + 1);
+    CHECK_OK(schema_extend(now, config, strlen(config), &again, &err));
+    CHECK(!again);
+    CHECK(extend_refused(now, "{\"partitionConfig\":{\"fieldName\":\"t\",\"numPartitions\":5}}",
+                         "partitionConfig cannot be changed (it is 4"));
+    CHECK(
+        extend_refused(now, "{\"partitionConfig\":{\"fieldName\":\"u\",\"numPartitions\":4}}", "cannot be"));
+    CHECK(extend_refused(old, "{\"partitionConfig\":{\"fieldName\":\"n\",\"numPartitions\":4}}",
+                         "\"n\" is long: expected a keyword"));
+    schema_unref(now);
+    const char *both =
+        "{\"indexConfigs\":{\"n\":{\"type\":\"long\"},\"t\":{\"type\":\"keyword\"},\"u\":{\"type\":"
+        "\"text\"}},\"partitionConfig\":{\"fieldName\":\"t\",\"numPartitions\":4}}";
+    CHECK_OK(schema_extend(old, both, strlen(both), &now, &err));
+    CHECK(now && now->n_partitions == 4 && now->n_fields == old->n_fields + 2);
+    schema_unref(now);
+    schema_unref(old);
+}
+
 TEST(extend) {
     struct schema *old = parse(rich), *now = NULL;
     CHECK(old);

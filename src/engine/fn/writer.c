@@ -322,10 +322,16 @@ static int log_schema(struct coll *coll, const struct schema *s, struct err *err
     return writer_control(coll, LOG_SCHEMA, s->version, "", 0, NULL, err);
 }
 
-static const struct field *managed_beyond(const struct schema *old, const struct schema *next) {
+/* What documents that are there already could never get: vectors, which are made when a document is written,
+ * and a place in a partition, which segments are built by. Their field and *ret_what; NULL: nothing. */
+static const char *beyond_documents(const struct schema *old, const struct schema *next,
+                                    const char **ret_what) {
+    *ret_what = "partitions";
+    if (next->partition_field && !old->partition_field) return next->partition_field;
+    *ret_what = "a managed embedding";
     for (uint32_t i = 0; i < next->n_fields; i++) {
         const struct field *f = &next->fields[i];
-        if (f->embedding && !schema_find(old, f->path, f->path_len)) return f;
+        if (f->embedding && !schema_find(old, f->path, f->path_len)) return f->path;
     }
     return NULL;
 }
@@ -342,10 +348,10 @@ static int extension_guard(void *p, uint64_t last_seq, struct err *err) {
     return catalog_schema_put(x->coll->core, x->coll->cid, x->next, x->item, err);
 }
 
-/* Vectors are made when a document is written, so those that are there would never get one. The log's lock is
- * held from the look until the schema is in force: append_guard does the rest. */
-static int put_managed(struct coll *coll, const struct schema *next, uint64_t item, const struct field *added,
-                       struct err *err) {
+/* Only while there are no documents. The log's lock is held from the look until the schema is in force:
+ * append_guard does the rest. */
+static int put_while_empty(struct coll *coll, const struct schema *next, uint64_t item, const char *field,
+                           const char *what, struct err *err) {
     struct view *v;
     struct extension x = {coll, next, item, 0};
     uint64_t floor_seq;
@@ -353,9 +359,8 @@ static int put_managed(struct coll *coll, const struct schema *next, uint64_t it
     if (r) return r;
     x.seq = v->seq;
     if (v->documents)
-        r = err_set(err, ERR_INVALID,
-                    "field \"%.80s\": a managed embedding can be added only while the collection is empty",
-                    added->path);
+        r = err_set(err, ERR_INVALID, "field \"%.80s\": %s can be added only while the collection is empty",
+                    field, what);
     view_unref(v);
     if (!r) r = log_floor(coll, &floor_seq, err);
     return r ? r : log_append(coll->log, NULL, 0, floor_seq, extension_guard, &x, err);
@@ -363,8 +368,8 @@ static int put_managed(struct coll *coll, const struct schema *next, uint64_t it
 
 static int put_schema(struct coll *coll, const struct schema *old, const struct schema *next, uint64_t item,
                       struct err *err) {
-    const struct field *added = managed_beyond(old, next);
-    return added ? put_managed(coll, next, item, added, err)
+    const char *what, *field = beyond_documents(old, next, &what);
+    return field ? put_while_empty(coll, next, item, field, what, err)
                  : catalog_schema_put(coll->core, coll->cid, next, item, err);
 }
 
@@ -392,16 +397,17 @@ struct guard {
     struct coll *coll;
 };
 
-/* A vector field that became managed since the records were prepared: they lack its vector. (Nothing can have
- * when the newest record is the session's own: then the collection is not empty.) */
-static int check_managed(const struct ingest *in, uint64_t last_seq, struct err *err) {
+/* What came into the schema since the records were prepared, while the collection was empty, and they lack.
+ * (Nothing can have when the newest record is the session's own: then the collection is not empty.) */
+static int check_schema(const struct ingest *in, uint64_t last_seq, struct err *err) {
     struct schema *now = NULL;
     struct buf b = BUF_INIT;
+    const char *what;
     uint64_t item;
     if (in->op == INGEST_DELETE || (in->last_seq && last_seq == in->last_seq)) return 0;
     int r = meta_get(in->coll->core->meta, in->coll->cid, "schema", &b, &item, err);
     if (!r && item != in->schema_item) r = schema_read_record((const char *)b.data, b.len, &now, err);
-    if (now && managed_beyond(in->schema, now))
+    if (now && beyond_documents(in->schema, now, &what))
         r = err_set(err, ERR_CONFLICT, "the schema was changed in between");
     schema_unref(now);
     buf_release(&b);
@@ -416,7 +422,7 @@ static int append_guard(void *p, uint64_t last_seq, struct err *err) {
     int r = catalog_get_active(g->coll->core, g->coll->cid, &rec, err);
     if (!r && g->in && g->in->exact_view && last_seq != g->in->view->seq)
         r = err_set(err, ERR_CONFLICT, "other writes came in between");
-    return r || !g->in ? r : check_managed(g->in, last_seq, err);
+    return r || !g->in ? r : check_schema(g->in, last_seq, err);
 }
 
 static int append(struct ingest *in, struct err *err) {

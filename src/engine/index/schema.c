@@ -267,10 +267,21 @@ static int check_no_loss(const struct schema *old, const struct schema *given, s
     return 0;
 }
 
+/* Partitions are given once. */
 static int check_partition(const struct schema *old, const struct schema *given, struct err *err) {
-    bool same = old->partition_field && !strcmp(old->partition_field, given->partition_field) &&
+    const char *path = given->partition_field;
+    bool same = old->partition_field && !strcmp(old->partition_field, path) &&
                 old->n_partitions == given->n_partitions;
-    return same ? 0 : err_set(err, ERR_INVALID, "partitionConfig cannot be changed");
+    if (old->partition_field && !same)
+        return err_set(err, ERR_INVALID,
+                       "partitionConfig cannot be changed (it is %u partitions of \"%.*s\")",
+                       old->n_partitions, QUOTE(old->partition_field, strlen(old->partition_field)));
+    const struct field *f = schema_find(old, path, strlen(path));
+    if (f && f->type != FIELD_KEYWORD)
+        return err_set(err, ERR_INVALID,
+                       "partitionConfig.fieldName: \"%.*s\" is %s: expected a keyword field",
+                       QUOTE(path, strlen(path)), field_type_name(f->type));
+    return 0;
 }
 
 int schema_extend(struct schema *old, const char *json, size_t len, struct schema **ret, struct err *err) {
@@ -287,7 +298,13 @@ int schema_extend(struct schema *old, const char *json, size_t len, struct schem
         b.schema->dynamic = user->dynamic;
         changed = true;
     }
-    for (uint32_t i = 0; given.configs && i < user->n_fields; i++) {
+    if (given.partition && !old->partition_field) {
+        b.schema->partition_field = xstrdup(user->partition_field);
+        b.schema->n_partitions = user->n_partitions;
+        changed = true;
+    }
+    /* without "indexConfigs" there is only the field that the partitions are of */
+    for (uint32_t i = 0; (given.configs || given.partition) && i < user->n_fields; i++) {
         const struct field *f = &user->fields[i];
         const struct field *was = schema_find(old, f->path, f->path_len);
         if (was && !was->inferred) continue;
