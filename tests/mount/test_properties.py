@@ -1,5 +1,6 @@
 """What holds for every query whatever the data: on random corpora, with writers beside the readers."""
 import csv
+import errno
 import io
 import json
 import os
@@ -113,6 +114,29 @@ def pages(m, spec, sort, size):
             break
     equal(got, whole, spec, sort, size)
     equal(len(set(got)), len(got), spec, sort, "twice")
+
+
+def test_hybrid_pages(env):
+    """Pages of a hybrid are parts of one list, whatever their size, up to the end of its window."""
+    m, corpus = start(env, 300)
+    for kind in ("rrf", "mm", "l2"):
+        query = ref.Fuse(kind, [ref.Phrase("body", ["whale"]), random_knn(env.random)])
+        text = json.dumps(query.json())
+        for size, window in ((10, 100), (7, 40), (30, 90), (20, 300)):
+            body = {"query": query.json(), "format": "json", "window": window}
+            whole = run(m, {**body, "size": window})["docs"]
+            got = []
+            for at in range(0, window - size + 1, size):
+                got += run(m, {**body, "size": size, "from": at})["docs"]
+            equal(got, whole[:len(got)], text, size, window)
+            check(len(got) >= min(len(whole), window - size + 1), text, size, window, len(got), len(whole))
+            try:
+                run(m, {**body, "size": size, "from": window - size + 1})
+                check(False, "a page beyond the window", text, window)
+            except OSError as e:
+                equal(e.errno, errno.EINVAL, text)
+        plain = run(m, {"query": query.json(), "format": "json", "from": 90})["docs"]  # the window is 100 by itself
+        equal(plain, run(m, {"query": query.json(), "format": "json", "size": 100})["docs"][90:], text)
 
 
 def test_facets(env):

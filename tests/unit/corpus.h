@@ -154,7 +154,7 @@ static int corpus_search(const struct corpus_index *x, const struct query *q, bo
     }
     for (int s = 0; s < 2 && !r && q->root->kind == QUERY_FUSE; s++) {
         struct query side = fuse_side_query(q, s);
-        r = corpus_run(&side, &stats, knn + first, &p, fuse_side_want(q, s, want), &sides[s], e);
+        r = corpus_run(&side, &stats, knn + first, &p, fuse_side_want(q, s), &sides[s], e);
         first += search_knn_count(&side);
     }
     if (!r && q->root->kind == QUERY_FUSE)

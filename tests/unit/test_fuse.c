@@ -36,10 +36,13 @@ static bool set_up(void) {
     return true;
 }
 
-static bool search(int layout, const char *json, uint32_t want, struct search_result *ret) {
+static bool search_window(int layout, const char *json, uint32_t want, uint32_t window,
+                          struct search_result *ret) {
     struct query_request request;
     struct query *q = NULL;
     query_request_init(&request);
+    request.window = window;
+    if (window) request.size = 0;
     request.json = (char *)json;
     *ret = (struct search_result){0};
     int r = query_compile(&request, schema, NULL, 0, &q, &err);
@@ -47,6 +50,10 @@ static bool search(int layout, const char *json, uint32_t want, struct search_re
     query_free(q);
     if (r) fprintf(stderr, "%s: %s\n", json, err.text);
     return !r;
+}
+
+static bool search(int layout, const char *json, uint32_t want, struct search_result *ret) {
+    return search_window(layout, json, want, 0, ret);
 }
 
 /* ---- the definitions ---- */
@@ -112,14 +119,15 @@ static const char *side_json(uint32_t which, char *out) {
     return out;
 }
 
-static bool check(const char *how, uint32_t want, const char *const sides[2], const double weights[2]) {
+static bool check(const char *how, uint32_t want, uint32_t window, const char *const sides[2],
+                  const double weights[2]) {
     struct search_result lists[2] = {{0}}, got = {0};
     struct entry expected[2 * N_DOCS];
     char json[1000];
     bool ok = true;
     for (int s = 0; s < 2 && ok; s++) {
         snprintf(json, sizeof json, "{%s}", sides[s]);
-        ok = search(0, json, strstr(sides[s], "\"knn") == sides[s] ? 1000 : MAX(want, 100u), &lists[s]);
+        ok = search(0, json, strstr(sides[s], "\"knn") == sides[s] ? 1000 : window, &lists[s]);
     }
     uint32_t n = ok ? fuse(how, lists, weights, expected) : 0;
     if (!strcmp(how, "rrf"))
@@ -128,7 +136,7 @@ static bool check(const char *how, uint32_t want, const char *const sides[2], co
         snprintf(json, sizeof json, "{\"%s\":[{%s,\"boost\":%g},{%s,\"boost\":%g}]}", how, sides[0],
                  weights[0], sides[1], weights[1]);
     for (int l = 0; l < 6 && ok; l++) {
-        ok = search(l, json, want, &got) && got.total == n && got.n_hits == MIN(n, want);
+        ok = search_window(l, json, want, window, &got) && got.total == n && got.n_hits == MIN(n, want);
         if (ok && n) ok = !memcmp(&got.max_score, &expected[0].score, 4) && got.max_score <= 1;
         for (uint32_t i = 0; i < got.n_hits && ok; i++)
             ok = got.hits[i].id_len == strlen(expected[i].id) &&
@@ -144,12 +152,12 @@ static bool check(const char *how, uint32_t want, const char *const sides[2], co
 TEST(fused_lists) {
     static const char *const how[] = {"rrf", "mm", "l2"};
     static const double weights[][2] = {{0.5, 0.5}, {0.7, 0.3}, {1, 0}, {0.125, 0.875}};
-    static const uint32_t wants[] = {10, 0, 1, 130, 300};
+    static const uint32_t wants[] = {10, 0, 1, 130, 300}, windows[] = {1, 20, 100, 150, 1000};
     CHECK(set_up());
     for (uint32_t i = 0; i < 150; i++) {
         char a[400], b[400];
         const char *const sides[2] = {side_json(corpus_rnd(13), a), side_json(corpus_rnd(13), b)};
-        CHECK(check(how[i % 3], wants[corpus_rnd(5)], sides, weights[corpus_rnd(4)]));
+        CHECK(check(how[i % 3], wants[corpus_rnd(5)], windows[corpus_rnd(5)], sides, weights[corpus_rnd(4)]));
     }
 }
 

@@ -133,7 +133,24 @@ TEST(near_fused) {
         const char *spec, *expected;
     } rows[] = {
         {"body:a?near=7&field=v&fuse=rrf", "rrf(body:a, v:knn(k=100))"},
-        {"body:a body:b?near=7&field=v&fuse=mm&size=200&from=5", "mm(body:a body:b*0.5, v:knn(k=205)*0.5)"},
+        {"body:a body:b?near=7&field=v&fuse=mm&size=200", "mm(body:a body:b*0.5, v:knn(k=200)*0.5)"},
+        {"body:a?near=7&field=v&fuse=mm&size=200&window=300&from=100", "mm(body:a*0.5, v:knn(k=300)*0.5)"},
+        {"body:a?near=7&field=v&fuse=rrf&window=10", "rrf(body:a, v:knn(k=10))"},
+        {"body:a?near=7&field=v&fuse=rrf&from=90", "rrf(body:a, v:knn(k=100))"},
+        {"body:a?near=7&field=v&fuse=rrf&from=91", "error: from and size reach beyond the window, the best "
+                                                   "100 hits of each side that a hybrid fuses: give "
+                                                   "all pages a window of 101 or more"},
+        {"body:a?near=7&field=v&fuse=rrf&window=9",
+         "error: from and size reach beyond the window, the best 9"},
+        {"body:a?near=7&field=v&window=50", "error: window: the query is not a hybrid"},
+        {"body:a?window=50", "error: window: the query is not a hybrid"},
+        {"body:a?near=7&field=v&fuse=rrf&window=0", "error: option \"window\": expected a number from 1"},
+        {"{\"query\":\"a\",\"window\":0}", "error: window: expected a number from 1 to 10000"},
+        {"{\"query\":{\"rrf\":[" TEXT("body:a") "," NEAREST "]},\"from\":200}", "error: from and size reach"},
+        {"{\"query\":{\"rrf\":[" TEXT("body:a") "," NEAREST "]},\"from\":200,\"window\":300}",
+         "rrf(body:a, "},
+        {"{\"query\":{\"rrf\":[" NEAREST "," NEAREST "]},\"from\":200}", "rrf(v:knn"},
+        {"{\"query\":{\"rrf\":[" NEAREST "," NEAREST "]},\"from\":9995}", "error: from and size together"},
         {"body:a?fuse=l2&near=7&field=v&sort=_score", "l2(body:a*0.5, v:knn(k=100)*0.5)"},
         {"body:a?near=7&field=v", "v:knn(k=10,filter=body:a)"},
         {"?near=7&field=v&fuse=rrf", "error: fuse: expected a text"},

@@ -223,7 +223,7 @@ static int run_fused(struct routing *rt, struct search_result *ret, struct err *
     for (int s = 0; s < 2 && !r; s++) {
         struct query side = fuse_side_query(whole.query, s);
         rt->query = &side;
-        rt->want = fuse_side_want(whole.query, s, whole.want);
+        rt->want = fuse_side_want(whole.query, s);
         r = run_search(rt, &sides[s], err);
         rt->knn += search_knn_count(&side);
         rt->query = whole.query;

@@ -253,8 +253,7 @@ static int compile_near_fused(struct compiler *c, const struct field *near, cons
     const struct query_request *request = c->request;
     struct query_node *sides[2] = {NULL, NULL};
     int r = compile_body(c, request, &sides[0]);
-    uint32_t k = MAX((uint32_t)FUSE_MIN_HITS, request->size + request->from);
-    if (!r) r = compile_knn(c, near, vector, dimensions, k, NULL, &sides[1]);
+    if (!r) r = compile_knn(c, near, vector, dimensions, c->query->window, NULL, &sides[1]);
     if (!r) *ret = fuse_new(c, request->fuse, sides, weights);
     return r;
 }
@@ -388,13 +387,23 @@ static int compile_partitions(struct compiler *c, const struct query_request *re
 
 /* ---- the ends ---- */
 
-/* A fused list has its own order. */
-static int check_fused(struct compiler *c) {
+/* A fused list has its own order, and ends where its sides' lists end. */
+static int check_fused(struct compiler *c, const struct query_node *root) {
     const struct query *q = c->query;
+    bool fixed = root->clauses[0].node->kind == QUERY_KNN && root->clauses[1].node->kind == QUERY_KNN;
     bool by_score = q->n_sort == 1 && !strcmp(q->sort[0].field, "_score") && q->sort[0].descending;
+    uint32_t end = c->request->from + c->request->size;
     if (q->n_sort && !by_score)
         return err_set(c->err, ERR_INVALID, "sort: the hits of rrf, mm and l2 come by their fused score");
-    return 0;
+    if (end > QUERY_MAX_SIZE)
+        return err_set(c->err, ERR_INVALID, "from and size together must be at most %d in a hybrid",
+                       QUERY_MAX_SIZE);
+    if (end <= q->window || fixed) return 0;
+    return err_set(
+        c->err, ERR_INVALID,
+        "from and size reach beyond the window, the best %u hits of each side that a hybrid fuses: "
+        "give all pages a window of %u or more (at most %d)",
+        q->window, end, QUERY_MAX_SIZE);
 }
 
 static int check_boosts(struct compiler *c, const struct query_node *n, double path) {
@@ -440,6 +449,7 @@ int query_compile(const struct query_request *request, const struct schema *sche
     compiler_init(&c, schema, err);
     c.request = request;
     c.in_filter = request->only_filter;
+    c.query->window = request->window ? request->window : MAX((uint32_t)FUSE_WINDOW, request->size);
     if (request->default_field)
         c.default_field =
             (struct syntax_text){request->default_field, (uint32_t)strlen(request->default_field)};
@@ -447,7 +457,9 @@ int query_compile(const struct query_request *request, const struct schema *sche
     if (!r && request->partitions) r = compile_partitions(&c, request);
     if (!r && request->sort) r = compile_sort(&c, request->sort);
     if (!r && request->facets) r = compile_facets(&c, request->facets);
-    if (!r && root && root->kind == QUERY_FUSE) r = check_fused(&c);
+    if (!r && root && root->kind == QUERY_FUSE) r = check_fused(&c, root);
+    if (!r && request->window && !(root && root->kind == QUERY_FUSE))
+        r = err_set(err, ERR_INVALID, "window: the query is not a hybrid (rrf, mm or l2)");
     bool shown = request->format == FORMAT_JSONL || request->format == FORMAT_JSON;
     c.query->needs_scores = shown || (!c.query->n_sort && request->format != FORMAT_COUNT);
     for (uint32_t i = 0; i < c.query->n_sort; i++)

@@ -5,9 +5,9 @@
 
 static const double MM_LEAST = 0.001;
 
-uint32_t fuse_side_want(const struct query *query, int side, uint32_t want) {
+uint32_t fuse_side_want(const struct query *query, int side) {
     const struct query_node *node = query->root->clauses[side].node;
-    return node->kind == QUERY_KNN ? node->k : MAX(want, (uint32_t)FUSE_MIN_HITS);
+    return node->kind == QUERY_KNN ? node->k : query->window;
 }
 
 struct query fuse_side_query(const struct query *query, int side) {

@@ -10,10 +10,11 @@
 #pragma once
 #include "query/search.h"
 
-enum { FUSE_MIN_HITS = 100, FUSE_RANK_CONSTANT = 60 };
+enum { FUSE_RANK_CONSTANT = 60 };
 
-/* How many hits a side (0, 1) gives: max(100, want), a kNN search its k. */
-uint32_t fuse_side_want(const struct query *, int side, uint32_t want);
+/* How many hits a side (0, 1) gives: the query's window, a kNN search its k. It does not depend on which of
+ * the fused hits are wanted, so pages of one state are parts of one list. */
+uint32_t fuse_side_want(const struct query *, int side);
 /* A side as a query of its own, which shares the statistics slots of the whole and borrows everything. */
 struct query fuse_side_query(const struct query *, int side);
 /* The best `want` of both; total: how many documents are in either. Takes and releases the sides. */

@@ -75,6 +75,7 @@ enum {
     QUERY_MAX_CLAUSES = 4096,
     QUERY_MAX_DEPTH = 100,
     QUERY_MAX_SIZE = 10000,
+    FUSE_WINDOW = 100, /* hits of a hybrid's side, at least, unless the request says how many */
     SORT_MAX_KEYS = 8,
     FACET_MAX_FIELDS = 16
 };
@@ -107,6 +108,7 @@ struct query { /* immutable after check; owns its arena */
     bool partitioned; /* only documents of these partitions can match; statistics stay those of the collection
                        */
     struct partition_set partitions;
+    uint32_t window; /* FUSE: how many hits of a side are fused, at most */
     bool needs_scores;
     uint32_t n_sort;
     struct sort_key
@@ -141,6 +143,7 @@ struct query_request {
     char *near_text;     /* as near_id, by the vector of a text on a managed field; not both */
     uint32_t timeout_ms; /* default 30,000 */
     enum fusion fuse;    /* near: how its hits and the text's are combined; FUSE_NONE: the text is a filter */
+    uint32_t window;     /* hybrids: how many hits of a side are fused; 0: max(100, size) */
     bool only_filter;    /* the query selects documents (delete): no kNN search, no fusion */
     char *facets;        /* comma-separated fields or NULL */
     uint32_t facet_size; /* values shown of each; default 10 */

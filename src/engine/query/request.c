@@ -198,6 +198,7 @@ enum option {
     OPT_EXPLAIN,
     OPT_PARTITION,
     OPT_FUSE,
+    OPT_WINDOW,
     OPT_COUNT
 };
 #define FORMATS "jsonl, json, ids, tsv, csv, table or count"
@@ -219,6 +220,7 @@ static const struct {
     [OPT_FACETS] = {"facets", "a number from 1 to 10000"},
     [OPT_EXPLAIN] = {"explain", "true or false"},
     [OPT_FUSE] = {"fuse", "rrf, mm or l2"},
+    [OPT_WINDOW] = {"window", "a number from 1 to 10000"},
     [OPT_PARTITION] = {"partition", "values of the partition field such as a,b"},
 };
 
@@ -267,6 +269,9 @@ static bool set_option(struct query_request *q, enum option option, char *value)
         return ok;
     case OPT_FACETS:
         ok = parse_u32(value, MAX_FACET_SIZE, &q->facet_size) && q->facet_size;
+        break;
+    case OPT_WINDOW:
+        ok = parse_u32(value, QUERY_MAX_SIZE, &q->window) && q->window;
         break;
     case OPT_EXPLAIN:
         ok = parse_bool(value, &q->explain);
@@ -496,6 +501,12 @@ static int json_query(json_t *query, struct query_request *q, struct err *err) {
     return 0;
 }
 
+static int json_window(json_t *v, struct query_request *q, struct err *err) {
+    int r = json_u32(v, "window", QUERY_MAX_SIZE, &q->window, err);
+    return r || !v || json_is_null(v) || q->window ? r
+                                                   : expected(err, "window", options[OPT_WINDOW].expected);
+}
+
 static int json_facets(json_t *body, struct query_request *q, struct err *err) {
     struct buf one = BUF_INIT;
     json_t *fields = json_object_get(body, "facet");
@@ -536,8 +547,8 @@ static int json_partitions(json_t *v, struct query_request *q, struct err *err) 
 
 static int check_body_members(json_t *body, struct err *err) {
     static const char *const known[] = {
-        "query",  "size",    "from",  "sort",   "fields",  "consistentRead", "includeVectors",
-        "format", "timeout", "facet", "facets", "explain", "partitionFilter"};
+        "query",  "size",    "from",  "sort",   "fields",  "consistentRead",  "includeVectors",
+        "format", "timeout", "facet", "facets", "explain", "partitionFilter", "window"};
     const char *key;
     json_t *value;
     json_object_foreach(body, key, value) {
@@ -546,7 +557,7 @@ static int check_body_members(json_t *body, struct err *err) {
         if (i < ARRAY_SIZE(known)) continue;
         return err_set(err, ERR_INVALID,
                        "unknown member \"%.*s\"; known: query, size, from, sort, fields, consistentRead, "
-                       "includeVectors, format, timeout, facet, facets, explain, partitionFilter",
+                       "includeVectors, format, timeout, facet, facets, explain, partitionFilter, window",
                        SHOWN(key));
     }
     return 0;
@@ -563,6 +574,7 @@ static int parse_body(json_t *body, struct query_request *q, struct err *err) {
     if (!r) r = json_query(query, q, err);
     if (!r) r = json_u32(json_object_get(body, "size"), "size", QUERY_MAX_SIZE, &q->size, err);
     if (!r) r = json_u32(json_object_get(body, "from"), "from", REQUEST_MAX_WINDOW, &q->from, err);
+    if (!r) r = json_window(json_object_get(body, "window"), q, err);
     if (!r) r = json_partitions(json_object_get(body, "partitionFilter"), q, err);
     if (!r) r = json_sort(json_object_get(body, "sort"), q, err);
     if (!r) r = json_fields(json_object_get(body, "fields"), q, err);
