@@ -104,7 +104,7 @@ static int open_store(bool remote, struct object_store **ret, struct err *err) {
     snprintf(dir, sizeof dir, "/tmp/test_blob.XXXXXX");
     if (!mkdtemp(dir)) return err_set(err, ERR_IO, "mkdtemp");
     int r = object_store_dir_open(dir, &clock_system, ret, err);
-    if (!r && remote) *ret = object_store_remote(*ret, 0);
+    if (!r && remote) *ret = object_store_remote(*ret, 0, 0);
     if (!r) *ret = object_store_count(*ret);
     return r;
 }

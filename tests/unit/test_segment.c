@@ -460,7 +460,7 @@ TEST(fetched) {
     const struct model_doc **p = model_pointers(docs, N);
     CHECK(mkdtemp(dir) != NULL);
     CHECK_OK(object_store_dir_open(dir, &clock_system, &store, &err));
-    store = object_store_remote(store, 0);
+    store = object_store_remote(store, 0, 0);
     blob_writer_init(&out, -1, BLOB_KIND_SEGMENT);
     CHECK_OK(model_write(schema, p, N, &out, &size, &checksum, &err));
     CHECK_OK(object_put(store, "data/s", out.mem.data, out.mem.len, PUT_ALWAYS, NULL, NULL, &err));

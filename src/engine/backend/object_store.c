@@ -1,6 +1,7 @@
 /* Checked wrappers of the object store: callers' mistakes and bad keys end here, whatever the implementation.
  */
 #include "backend/object_store.h"
+#include "backend/object_store_many.h"
 
 #include <assert.h>
 
@@ -65,6 +66,15 @@ int object_get(struct object_store *s, const char *key, const char *version, uin
     assert(out);
     int r = check_key(key, err);
     return r ? r : s->ops->get(s, key, version, off, len, out, ret_info, err);
+}
+
+int object_get_many(struct object_store *s, struct object_range *ranges, size_t n, struct err *err) {
+    for (size_t i = 0; i < n; i++) {
+        int r = check_key(ranges[i].key, err);
+        if (r) return r;
+    }
+    if (!n) return 0;
+    return s->ops->get_many ? s->ops->get_many(s, ranges, n, err) : object_get_threads(s, ranges, n, err);
 }
 
 int object_head(struct object_store *s, const char *key, const char *version, struct object_info *ret_info,

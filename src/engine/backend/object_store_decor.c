@@ -13,6 +13,7 @@ struct counter {
     struct object_store base;
     struct object_store *inner;
     atomic_ullong puts, gets, heads, lists, deletes, maps, bytes_put, bytes_got;
+    atomic_ullong chain; /* requests of the longest chain that has ended */
 };
 
 static struct counter *counter_of(struct object_store *s) {
@@ -40,21 +41,44 @@ static int count_put_file(struct object_store *s, const char *key, const char *p
     return 0;
 }
 
+static void chain_ended(struct counter *c, unsigned long long length) {
+    unsigned long long longest = c->chain;
+    while (longest < length && !atomic_compare_exchange_weak(&c->chain, &longest, length)) {
+    }
+}
+
 static int count_get(struct object_store *s, const char *key, const char *version, uint64_t off, size_t len,
                      struct buf *out, struct object_info *ret_info, struct err *err) {
     struct counter *c = counter_of(s);
     size_t before = out->len;
+    unsigned long long chain = c->chain + 1;
     c->gets++;
     int r = c->inner->ops->get(c->inner, key, version, off, len, out, ret_info, err);
     c->bytes_got += out->len - before;
+    chain_ended(c, chain);
+    return r;
+}
+
+/* One wave, or as many as it takes when there are more ranges than run side by side. */
+static int count_get_many(struct object_store *s, struct object_range *ranges, size_t n, struct err *err) {
+    struct counter *c = counter_of(s);
+    unsigned long long chain = c->chain + (n + OBJECT_PARALLEL_GETS - 1) / OBJECT_PARALLEL_GETS;
+    c->gets += n;
+    for (size_t i = 0; i < n; i++) c->bytes_got -= ranges[i].out.len;
+    int r = object_get_many(c->inner, ranges, n, err);
+    for (size_t i = 0; i < n; i++) c->bytes_got += ranges[i].out.len;
+    chain_ended(c, chain);
     return r;
 }
 
 static int count_head(struct object_store *s, const char *key, const char *version,
                       struct object_info *ret_info, struct err *err) {
     struct counter *c = counter_of(s);
+    unsigned long long chain = c->chain + 1;
     c->heads++;
-    return c->inner->ops->head(c->inner, key, version, ret_info, err);
+    int r = c->inner->ops->head(c->inner, key, version, ret_info, err);
+    chain_ended(c, chain);
+    return r;
 }
 
 static int count_list(struct object_store *s, const char *prefix, object_visit *visit, void *ctx,
@@ -99,7 +123,7 @@ static void count_close(struct object_store *s) {
 }
 
 #define COUNT_OPS                                                                                            \
-    .name = "count", .put = count_put, .put_file = count_put_file, .get = count_get, .head = count_head,     \
+    .name = "count", .put = count_put, .put_file = count_put_file, .get = count_get, .get_many = count_get_many, .head = count_head,     \
     .list_versions = count_list, .delete_version = count_delete, .expire_versions = count_expire,            \
     .staging_dir = count_staging_dir, .close = count_close
 static const struct object_store_ops count_ops = {COUNT_OPS};
@@ -121,7 +145,8 @@ void object_store_counts(struct object_store *counter, struct object_counts *ret
                                   .deletes = c->deletes,
                                   .maps = c->maps,
                                   .bytes_put = c->bytes_put,
-                                  .bytes_got = c->bytes_got};
+                                  .bytes_got = c->bytes_got,
+                                  .waves = c->chain};
 }
 
 /* ---- fault ---- */
@@ -278,15 +303,32 @@ struct remote {
     struct object_store base;
     struct object_store *inner;
     unsigned latency_ms;
+    uint64_t bytes_per_s;
+    pthread_mutex_t mutex;
+    int64_t link_free_us; /* when the link has brought everything asked for so far; guarded by mutex */
 };
+
+static void sleep_us(int64_t us) {
+    struct timespec t = {.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
+    while (us > 0 && nanosleep(&t, &t)) {
+    }
+}
 
 static struct object_store *far(struct object_store *s) {
     struct remote *r = (struct remote *)s;
-    struct timespec t = {.tv_sec = r->latency_ms / 1000, .tv_nsec = (long)(r->latency_ms % 1000) * 1000000};
-    if (r->latency_ms)
-        while (nanosleep(&t, &t)) {
-        }
+    sleep_us((int64_t)r->latency_ms * 1000);
     return r->inner;
+}
+
+/* Waits for the link to have brought so many bytes behind those of other requests. */
+static void transfer(struct remote *r, size_t bytes) {
+    if (!r->bytes_per_s) return;
+    int64_t now = clock_mono_us(&clock_system);
+    pthread_mutex_lock(&r->mutex);
+    r->link_free_us = MAX(r->link_free_us, now) + (int64_t)((double)bytes * 1e6 / (double)r->bytes_per_s);
+    int64_t until = r->link_free_us;
+    pthread_mutex_unlock(&r->mutex);
+    sleep_us(until - now);
 }
 
 static int remote_put(struct object_store *s, const char *key, const void *data, size_t len,
@@ -305,7 +347,10 @@ static int remote_put_file(struct object_store *s, const char *key, const char *
 static int remote_get(struct object_store *s, const char *key, const char *version, uint64_t off, size_t len,
                       struct buf *out, struct object_info *ret_info, struct err *err) {
     struct object_store *inner = far(s);
-    return inner->ops->get(inner, key, version, off, len, out, ret_info, err);
+    size_t before = out->len;
+    int r = inner->ops->get(inner, key, version, off, len, out, ret_info, err);
+    transfer((struct remote *)s, out->len - before);
+    return r;
 }
 
 static int remote_head(struct object_store *s, const char *key, const char *version,
@@ -337,6 +382,7 @@ static const char *remote_staging_dir(struct object_store *s) {
 
 static void remote_close(struct object_store *s) {
     object_store_close(((struct remote *)s)->inner);
+    pthread_mutex_destroy(&((struct remote *)s)->mutex);
     free(s);
 }
 
@@ -353,10 +399,12 @@ static const struct object_store_ops remote_ops = {
     .close = remote_close,
 };
 
-struct object_store *object_store_remote(struct object_store *inner, unsigned latency_ms) {
+struct object_store *object_store_remote(struct object_store *inner, unsigned latency_ms, uint64_t bytes_per_s) {
     struct remote *r = xcalloc(1, sizeof *r);
     r->base.ops = &remote_ops;
     r->inner = inner;
     r->latency_ms = latency_ms;
+    r->bytes_per_s = bytes_per_s;
+    pthread_mutex_init(&r->mutex, NULL);
     return &r->base;
 }
