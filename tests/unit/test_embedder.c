@@ -237,7 +237,9 @@ static bool fake_start(void) {
     close(out[1]);
     fake_stdin = in[1];
     atexit(fake_stop);
-    if (read(out[0], line, sizeof line - 1) <= 0) abort();
+    /* The whole line: an unbuffered Python writes the number and the line break one after the other. */
+    for (size_t n = 0; n < sizeof line - 1 && !strchr(line, '\n'); n++)
+        if (read(out[0], line + n, 1) != 1) abort();
     close(out[0]);
     snprintf(url, sizeof url, "http://127.0.0.1:%d/v1", port = atoi(line));
     return true;
