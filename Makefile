@@ -3,7 +3,7 @@
 #   make                 the release binary, build/release/ldbfs
 #   make B=debug|asan|tsan|fuzz|release    another variant, in build/$(B)/
 #   make check           layers, style and the unit and contract tests of the variant
-#   make bench           the benchmark table (BENCH="--quick")
+#   make bench           the benchmark table (BENCH="text mount": some rows; bench-quick: in minutes)
 #   make fuzz            each fuzz target of tests/fuzz for FUZZ_SECONDS (needs clang)
 #   make install         DESTDIR= PREFIX=/usr/local
 #   V=1                  show the commands
@@ -53,7 +53,7 @@ say  = @$(if $(filter 0,$(V)),printf '  %-5s %s\n' $(1) $(2);) :
 # Keep the objects of test programs.
 .SECONDARY:
 
-.PHONY: all check tests bench fuzz fuzzers clean install FORCE
+.PHONY: all check tests bench bench-quick bench-ours fuzz fuzzers clean install FORCE
 all: $(O)/ldbfs
 
 $(O)/ldbfs: $(MAINO) $(O)/libldbfs.a
@@ -85,6 +85,31 @@ check: all tests
 
 bench:
 	scripts/bench $(BENCH)
+bench-quick:
+	scripts/bench --quick $(BENCH)
+
+# The benchmark's drivers: C ones of ours with the variant's flags, peers' with the best the machine has.
+BENCHD := build/bench
+BENCH_NATIVE := -O3 -march=native -g -D_GNU_SOURCE
+bench-ours: all $(BENCHD)/engine_bench $(BENCHD)/mount_bench $(BENCHD)/vecdata
+$(BENCHD)/engine_bench: $(O)/tests/bench/engine_bench.o $(O)/libldbfs.a
+	$(call say,LD,$@)
+	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS_ALL) -o $@ $< $(O)/libldbfs.a $(PKG_LIBS)
+$(BENCHD)/%: tests/bench/%.c tests/bench/bench.h
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(BENCH_NATIVE) -std=gnu11 -Wall -Wextra -o $@ $< $(BENCH_LIBS_$*) -lm -lpthread
+$(BENCHD)/%: tests/bench/%.cc tests/bench/bench.h
+	$(call say,CXX,$<)
+	$(Q)mkdir -p $(@D) && $(CXX) $(BENCH_NATIVE) $(BENCH_FLAGS_$*) -o $@ $< $(BENCH_LIBS_$*) -lpthread
+$(BENCHD)/LuceneBench.class: tests/bench/LuceneBench.java
+	$(call say,JAVAC,$<)
+	$(Q)mkdir -p $(@D) && javac -cp '/usr/share/java/*' -d $(@D) $<
+BENCH_LIBS_vecdata     := -lz
+BENCH_LIBS_fts_bench   := -lsqlite3
+BENCH_LIBS_xapian_bench := -lxapian
+BENCH_LIBS_static_fs   := $(shell pkg-config --cflags --libs fuse3)
+BENCH_FLAGS_faiss_bench := -fopenmp
+BENCH_LIBS_faiss_bench := -lfaiss -lopenblas -llapack
 
 FUZZ_SECONDS ?= 60
 FUZZB  := $(patsubst %.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))

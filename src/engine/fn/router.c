@@ -101,11 +101,14 @@ static int compile(struct routing *rt, struct err *err) {
     uint32_t dim = 0;
     int r = gateway_check_query(rt->req, err);
     if (!r) r = fill_texts(rt, err);
-    if (!r && rt->req->near_id) r = near_vector(rt, &vector, &dim, err);
+    if (!r && rt->req->near_id && !rt->req->near_vector) r = near_vector(rt, &vector, &dim, err);
     if (!r && rt->req->near_text)
         r = embed_near(rt->core, rt->req, rt->view->schema, rt->deadline.at_us, &rt->deadline.stop, &vector,
                        &dim, err);
-    if (!r) r = query_compile(rt->req, rt->view->schema, vector, dim, &rt->query, err);
+    const float *given = rt->req->near_vector;
+    if (!r)
+        r = query_compile(rt->req, rt->view->schema, given ? given : vector,
+                          given ? rt->req->near_dimensions : dim, &rt->query, err);
     if (!r) r = check_backfilled(rt, rt->query->root, err);
     for (uint32_t i = 0; !r && i < rt->query->n_sort; i++)
         r = check_field(rt, rt->query->sort[i].field, rt->query->sort[i].type, 0, err);
