@@ -109,7 +109,7 @@ BENCH_LIBS_fts_bench   := -lsqlite3
 BENCH_LIBS_xapian_bench := -lxapian
 BENCH_LIBS_static_fs   := $(shell pkg-config --cflags --libs fuse3)
 BENCH_FLAGS_faiss_bench := -fopenmp
-BENCH_LIBS_faiss_bench := -lfaiss -lopenblas -llapack
+BENCH_LIBS_faiss_bench := -lfaiss -llapack -lblas
 
 FUZZ_SECONDS ?= 60
 FUZZB  := $(patsubst %.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))

@@ -73,8 +73,8 @@ static int compare_ns(const void *a, const void *b) {
  * {"n","seconds","cpu_seconds","qps","mean_us","p50_us","p99_us","max_us"}; times of more than one run are in
  * order of the runs, so percentiles are over all of them. 0, or what an item returned: nothing is printed
  * then. ret_ns (may be NULL): the latencies in order of the runs, freed by the caller. */
-static int bench_run(bench_item *run, void *ctx, uint32_t n_items, uint32_t passes, unsigned threads,
-                     uint64_t **ret_ns) {
+__attribute__((unused)) static int bench_run(bench_item *run, void *ctx, uint32_t n_items, uint32_t passes,
+                                             unsigned threads, uint64_t **ret_ns) {
     struct bench_round r = {run, ctx, n_items, (uint64_t)n_items * passes, 0, NULL, 0};
     struct bench_thread t[BENCH_MAX_THREADS];
     if (threads < 1) threads = 1;
@@ -111,7 +111,7 @@ static int bench_run(bench_item *run, void *ctx, uint32_t n_items, uint32_t pass
     return 0;
 }
 
-static void bench_error(const char *text) {
+__attribute__((unused)) static void bench_error(const char *text) {
     printf("{\"error\":\"");
     for (; *text; text++)
         if (*text == '"' || *text == '\\')
@@ -122,7 +122,7 @@ static void bench_error(const char *text) {
 }
 
 /* Commands until the input ends; handle prints the answer. */
-static void bench_serve(void (*handle)(void *ctx, char **words, int n), void *ctx) {
+__attribute__((unused)) static void bench_serve(void (*handle)(void *ctx, char **words, int n), void *ctx) {
     char *line = NULL, *words[BENCH_MAX_WORDS + 1];
     size_t cap = 0;
     ssize_t len;
@@ -138,7 +138,7 @@ static void bench_serve(void (*handle)(void *ctx, char **words, int n), void *ct
 }
 
 /* A file as read-only memory, paged in; NULL and errno. */
-static const void *bench_map(const char *path, size_t *ret_len) {
+__attribute__((unused)) static const void *bench_map(const char *path, size_t *ret_len) {
     struct stat st;
     int fd = open(path, O_RDONLY);
     if (fd < 0 || fstat(fd, &st)) return NULL;

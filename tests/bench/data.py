@@ -92,11 +92,17 @@ def vectors(cache, name, dim, make_base):
     return Vectors(path, name, dim)
 
 
-def fashion(cache):
+def fashion(cache, limit):
+    """limit: only so many of the 60,000 images and a tenth of them as queries; 0: all."""
     if not os.path.isdir(FASHION):
         raise Skip("dataset-fashion-mnist is not installed")
-    return vectors(cache, "fashion", 784, lambda tool, path: subprocess.run(
-        [tool, "fashion", FASHION, f"{path}/base.f32", f"{path}/query.f32"], check=True))
+
+    def base(tool, path):
+        files = f"{path}/base.f32", f"{path}/query.f32"
+        subprocess.run([tool, "fashion", FASHION, *files], check=True)
+        for f, n in zip(files, (limit, limit // 10)) if limit else ():
+            os.truncate(f, n * 784 * 4)
+    return vectors(cache, f"fashion-{limit}" if limit else "fashion", 784, base)
 
 
 def gaussian(cache, n):

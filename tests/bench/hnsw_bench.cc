@@ -94,8 +94,10 @@ static int build(char **arg) {
     for (auto &w : workers) w.join();
     double seconds = (double)(now_ns() - start) / 1e9;
     if (*arg[2]) graph.saveIndex(arg[2]);
-    printf("{\"n\":%zu,\"seconds\":%.4f,\"bytes\":%zu,\"graph_bytes\":%zu}\n", n, seconds,
-           graph.size_data_per_element_ * n, (graph.size_data_per_element_ - dim * sizeof(float)) * n);
+    printf("{\"n\":%zu,\"threads\":%u,\"seconds\":%.4f,\"cpu_seconds\":%.4f,\"bytes\":%zu,\"graph_bytes\":%"
+           "zu}\n",
+           n, threads, seconds, cpu_seconds(), graph.size_data_per_element_ * n,
+           (graph.size_data_per_element_ - dim * sizeof(float)) * n);
     return 0;
 }
 

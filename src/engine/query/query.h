@@ -139,12 +139,12 @@ struct query_request {
     bool include_vectors;
     enum answer_format format;
     char *near_id,
-        *near_field;     /* kNN by a stored document's vector; text (if not empty or *:*) is its filter */
+        *near_field; /* kNN by a stored document's vector; text (if not empty or *:*) is its filter */
     const float *near_vector; /* borrowed, NULL: look near_id's up; else this one takes its place, so that a
                                * caller in this process need not write it as text */
     uint32_t near_dimensions; /* of near_vector */
-    char *near_text;     /* as near_id, by the vector of a text on a managed field; not both */
-    uint32_t timeout_ms; /* default 30,000 */
+    char *near_text;          /* as near_id, by the vector of a text on a managed field; not both */
+    uint32_t timeout_ms;      /* default 30,000 */
     enum fusion fuse;    /* near: how its hits and the text's are combined; FUSE_NONE: the text is a filter */
     uint32_t window;     /* hybrids: how many hits of a side are fused; 0: max(100, size) */
     bool only_filter;    /* the query selects documents (delete): no kNN search, no fusion */
