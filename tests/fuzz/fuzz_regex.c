@@ -29,7 +29,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t len = nul ? (size_t)(nul - data) : size, at = SIZE_MAX;
     struct arena arena = ARENA_INIT;
     const char *why = NULL;
-    const struct regex *x = regex_compile(&arena, (const char *)data, len, NULL, NULL, &at, &why);
+    uint64_t work = REGEX_WORK / 50;
+    const struct regex *x = regex_compile(&arena, (const char *)data, len, NULL, NULL, &work, &at, &why);
     if (x)
         run(x, nul ? nul + 1 : data, data + size);
     else if (!why || at > len)

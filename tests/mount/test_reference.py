@@ -76,6 +76,8 @@ EXPRESSIONS = [
     ("/sh.*|.*er/", lambda t: t.startswith("sh") or t.endswith("er")), ("/[a-m]{4}/", re.compile("[a-m]{4}").fullmatch),
     ("/s(to|e)?[rma]+y?/", re.compile("s(to|e)?[rma]+y?").fullmatch), ("/(ab|cd?)+/", re.compile("(ab|cd?)+").fullmatch),
     ("/[^a-c]+/", re.compile("[^a-c]+").fullmatch), ("/.{3,5}/", lambda t: 3 <= len(t) <= 5), ("/@a@/", lambda t: "a" in t),
+    ("/s.*&~(.*s)/", lambda t: t.startswith("s") and not t.endswith("s")), ("/~(.*[aeiou].*)/", lambda t: not set(t) & set("aeiou")),
+    ("/(s~(.*e)|m)(.*&...)/", lambda t: t[:-3] == "m" or t[0] == "s" and len(t) > 3 and t[-4] != "e"),
     ("/.\\w?\"b\".*/", re.compile(".[a-zA-Z0-9_]?b.*", re.S).fullmatch), ("/#|()|ä.*/", lambda t: t.startswith("ä"))]
 
 

@@ -3,6 +3,7 @@
  * scores. */
 #include "corpus.h"
 #include "query/fuzzy.h"
+#include "query/regex.h"
 #include <math.h>
 
 enum { N_DOCS = 240, N_VOCABULARY = 420, MAX_WORDS = 6, MAX_CHARS = 8, MAX_WORD_BYTES = 40 };
@@ -288,7 +289,7 @@ TEST(fuzzy_in_booleans) {
 
 /* ---- expressions: a random tree, printed, and matched by sets of end positions ---- */
 
-enum kind { CHARS, ANY, CONCAT, UNION, REPEAT };
+enum kind { CHARS, ANY, CONCAT, UNION, REPEAT, INTER, NOT };
 struct tree {
     enum kind kind;
     uint32_t chars[4], n_chars; /* CHARS */
@@ -299,8 +300,8 @@ struct tree {
 
 static struct tree *random_tree(struct arena *arena, int depth) {
     struct tree *t = arena_zalloc(arena, sizeof *t);
-    uint32_t which = depth ? corpus_rnd(8) : corpus_rnd(3);
-    t->kind = which < 2 ? CHARS : which == 2 ? ANY : which < 5 ? CONCAT : which == 5 ? UNION : REPEAT;
+    static const enum kind kinds[] = {CHARS, CHARS, ANY, CONCAT, CONCAT, UNION, REPEAT, REPEAT, INTER, NOT};
+    t->kind = kinds[corpus_rnd(depth ? ARRAY_SIZE(kinds) : 3)];
     if (t->kind == CHARS) {
         t->n_chars = 1 + (corpus_rnd(3) == 0) * (1 + corpus_rnd(2));
         for (uint32_t i = 0; i < t->n_chars; i++) {
@@ -311,7 +312,7 @@ static struct tree *random_tree(struct arena *arena, int depth) {
         t->negated = t->n_chars > 1 && corpus_rnd(3) == 0;
     }
     if (t->kind >= CONCAT) t->a = random_tree(arena, depth - 1);
-    if (t->kind == CONCAT || t->kind == UNION) t->b = random_tree(arena, depth - 1);
+    if (t->kind == CONCAT || t->kind == UNION || t->kind == INTER) t->b = random_tree(arena, depth - 1);
     if (t->kind == REPEAT) {
         t->min = corpus_rnd(3);
         t->max = corpus_rnd(2) ? 99 : t->min + corpus_rnd(3);
@@ -337,11 +338,17 @@ static void print_tree(const struct tree *t, struct buf *out) {
     case ANY:
         buf_addc(out, '.');
         break;
+    case NOT:
+        buf_adds(out, "~(");
+        print_tree(t->a, out);
+        buf_addc(out, ')');
+        break;
     case CONCAT:
     case UNION:
+    case INTER:
         buf_addc(out, '(');
         print_tree(t->a, out);
-        if (t->kind == UNION) buf_addc(out, '|');
+        if (t->kind != CONCAT) buf_addc(out, t->kind == UNION ? '|' : '&');
         print_tree(t->b, out);
         buf_addc(out, ')');
         break;
@@ -384,6 +391,15 @@ static uint64_t ends(const struct tree *t, const uint32_t *s, uint32_t n, uint64
         out = now;
         for (uint32_t i = t->min; i < MIN(t->max, t->min + n + 1); i++) out |= now = ends(t->a, s, n, now);
         return out;
+    case INTER:
+    case NOT:
+        for (uint32_t i = 0; i <= n; i++) {
+            uint64_t one = from & 1ull << i, behind = (2ull << n) - (1ull << i);
+            if (!one) continue;
+            out |= t->kind == NOT ? behind & ~ends(t->a, s, n, one)
+                                  : ends(t->a, s, n, one) & ends(t->b, s, n, one);
+        }
+        return out;
     }
     return 0;
 }
@@ -396,7 +412,7 @@ static bool tree_matches(const struct tree *t, const char *word) {
 TEST(expressions) {
     uint32_t some = 0;
     CHECK(set_up());
-    for (int i = 0; i < 400; i++) {
+    for (int i = 0; i < 600; i++) {
         struct arena arena = ARENA_INIT;
         struct tree *t = random_tree(&arena, 4);
         struct buf text = BUF_INIT;
@@ -417,6 +433,45 @@ TEST(expressions) {
         CHECK(ok);
     }
     CHECK(some > 100);
+}
+
+/* ---- numbers between two ---- */
+
+static bool regex_accepts(const char *text, const char *word) {
+    struct arena arena = ARENA_INIT;
+    struct regex_matcher m;
+    uint64_t work = REGEX_WORK;
+    size_t at;
+    const char *why;
+    int32_t state = 0;
+    const struct regex *x = regex_compile(&arena, text, strlen(text), NULL, NULL, &work, &at, &why);
+    if (!x) fprintf(stderr, "%s: %s\n", text, why), abort();
+    regex_matcher_init(&m, x);
+    for (; *word && state != TERM_DEAD; word++) state = m.base.ops->step(&m.base, state, (uint8_t)*word);
+    bool ok = state != TERM_DEAD && m.base.ops->accepts(&m.base, state);
+    regex_matcher_release(&m);
+    arena_release(&arena);
+    return ok;
+}
+
+/* Equal widths: exactly so many digits; else any zeros before it. The smaller number may be the second. */
+TEST(intervals) {
+    for (uint32_t i = 0; i < 3000; i++) {
+        char text[64], word[24];
+        int width = corpus_rnd(2) ? (int)corpus_rnd(6) : 0, wide = corpus_rnd(2) ? (int)corpus_rnd(6) : 0;
+        uint32_t a = corpus_rnd(corpus_rnd(2) ? 20 : 3000), b = corpus_rnd(corpus_rnd(2) ? 20 : 3000);
+        uint32_t v = corpus_rnd(3) ? a + corpus_rnd(3) - (a > 0) : corpus_rnd(3100);
+        sprintf(text, "<%0*u-%0*u>", width, a, width, b);
+        sprintf(word, "%0*u", corpus_rnd(2) ? width : wide, v);
+        size_t n_a = strcspn(text + 1, "-"), n_b = strlen(text) - n_a - 3;
+        bool between = v >= MIN(a, b) && v <= MAX(a, b);
+        bool ok = regex_accepts(text, word) == (between && (n_a != n_b || strlen(word) == n_a));
+        if (!ok) fprintf(stderr, "%s %s\n", text, word);
+        CHECK(ok);
+    }
+    CHECK(regex_accepts("<0-999999999999999999>", "0999999999999999999"));
+    CHECK(!regex_accepts("<0-999999999999999999>", "1000000000000000000") && !regex_accepts("<1-20>", ""));
+    CHECK(regex_accepts("a<8-11>{2}b", "a108b") && !regex_accepts("a<8-11>{2}b", "a127b"));
 }
 
 /* ---- wildcards ---- */
@@ -453,16 +508,22 @@ TEST(wildcards) {
 /* An expression whose deterministic form is exponential, over words that would make a backtracker try every
  * way. */
 TEST(hostile_expressions) {
-    static const char *const texts[] = {"k:/(a|a)*(a|a)*(a|a)*(a|a)*d/", "k:/(.*a){12}b/",
-                                        "k:/(a*)*(a*)*(a*)*c/",          "k:/[ab]*a[ab]{20}c/",
-                                        "k:/((a?){30}){30}b/",           "k:/(((a{0,9}){0,9}){0,9})?d/",
-                                        "k:/((){1000}){1000}/"};
+    static const char *const texts[] = {"k:/(a|a)*(a|a)*(a|a)*(a|a)*d/",
+                                        "k:/(.*a){12}b/",
+                                        "k:/(a*)*(a*)*(a*)*c/",
+                                        "k:/[ab]*a[ab]{20}c/",
+                                        "k:/((a?){30}){30}b/",
+                                        "k:/(((a{0,9}){0,9}){0,9})?d/",
+                                        "k:/((){1000}){1000}/",
+                                        "k:/~(~(~(.*a.{9}).*b).*a)/",
+                                        "k:/(.*a.{7}&.*b.{8}&.*c.{6})*/",
+                                        "k:/~(((a|b)*a(a|b){300})*)&~(.*b){40}/"};
     CHECK(set_up());
     for (uint32_t i = 0; i < ARRAY_SIZE(texts); i++) {
         struct query *q = NULL;
         struct search_result r = {0};
         int c = query_compile_text(texts[i], strlen(texts[i]), schema, &q, &err);
-        CHECK(!c || (c == -ERR_INVALID && strstr(err.text, "too large")));
+        CHECK(!c || (c == -ERR_INVALID && strstr(err.text, "too ")));
         if (!c) CHECK_OK(corpus_search(&layouts[1], q, true, 10, &r, &err));
         search_result_release(&r);
         query_free(q);

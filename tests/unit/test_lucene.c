@@ -1,4 +1,5 @@
 /* Conformance of the query syntax: query text -> checked tree, or the column and reason of the error. */
+#include "lucene_trees.h"
 #include "query_test.h"
 
 struct row {
@@ -52,6 +53,9 @@ static const struct row syntax[] = {
     {"-a -b", "<nothing>"},
     {"a (-b)", "body:a"},
     {"+a +(-b)", "<nothing>"},
+    {"+a +(-b)^2", "<nothing>"},
+    {"tag>\"OR\" a", "tag:{OR TO *] body:a"},
+    {"tag>\\OR a", "tag:{OR TO *] body:a"},
     {"*:* -a", "*:* -body:a"},
     {"*:* AND NOT a", "+*:* -body:a"},
     {"and or not", "body:and body:or body:not"},
@@ -225,6 +229,9 @@ static const struct row syntax[] = {
     {"tag:/@#/", "tag:/@#/"},
     {"tag:/\\(\\~\\&/", "tag:/\\(\\~\\&/"},
     {"tag:/a{0}b{1,}c{2}/", "tag:/a{0}b{1,}c{2}/"},
+    {"tag:/a.*&~(.*b)/", "tag:/a.*&~(.*b)/"},
+    {"tag:/~~a|<1-31>/", "tag:/~~a|<1-31>/"},
+    {"tag:/\\<1\\-2>/", "tag:/\\<1\\-2>/"},
     {"/a/^3", "body:/a/^3"},
     {"/a/ AND -/b/", "+body:/a/ -body:/b/"},
     {"body:(/a/ /b/)", "body:/a/ body:/b/"},
@@ -301,6 +308,21 @@ TEST(syntax_table) {
     CHECK(!run(syntax, ARRAY_SIZE(syntax), "body", schema_json));
 }
 
+/* What Lucene's own parser makes of queries that nobody thought of. */
+TEST(lucene_trees) {
+    struct schema *s = test_schema(schema_json);
+    int bad = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(lucene_trees); i++) {
+        const char *got = compiled_text(lucene_trees[i].query, "body", s);
+        if (!strcmp(got, lucene_trees[i].tree)) continue;
+        fprintf(stderr, "%s\n   got      %s\n   expected %s\n", lucene_trees[i].query, got,
+                lucene_trees[i].tree);
+        bad++;
+    }
+    CHECK(!bad);
+    schema_unref(s);
+}
+
 static const struct row errors[] = {
     {"", "0: the query is empty"},
     {"   ", "0: the query is empty"},
@@ -343,6 +365,8 @@ static const struct row errors[] = {
     {"n:[\"1 TO 5]", "4: expected a closing quote"},
     {"n<", "3: expected a value"},
     {"n<=", "4: expected a value"},
+    {"n< OR a", "4: expected a value to compare with"},
+    {"tag>=AND", "6: expected a value to compare with"},
     {"<5", "1: expected a word"},
     {"a\\", "2: expected a character"},
     {"tag:\\u12", "5: expected four hex"},
@@ -397,9 +421,17 @@ static const struct row errors[] = {
     {"tag:/a{1001}/", "8: regular expression: expected a number of repetitions up to 1000"},
     {"tag:/[b-a]/", "7: regular expression: expected a range"},
     {"tag:/[a-]/", "9: regular expression: expected the end of the range"},
-    {"tag:/~a/", "6: regular expression: ~ & and <>"},
-    {"tag:/a&b/", "7: regular expression: ~ & and <>"},
-    {"tag:/<1-9>/", "6: regular expression: ~ & and <>"},
+    {"tag:/~/", "7: regular expression: expected a character"},
+    {"tag:/&a/", "6: regular expression: expected a character"},
+    {"tag:/a&&b/", "8: regular expression: expected a character"},
+    {"tag:/a&/", "8: regular expression: expected a character"},
+    {"tag:/a<1-9/", "7: regular expression: expected <n-m>"},
+    {"tag:/<1>/", "6: regular expression: expected <n-m>"},
+    {"tag:/<a-b>/", "6: regular expression: expected <n-m>"},
+    {"tag:/<-9>/", "6: regular expression: expected <n-m>"},
+    {"tag:/<1-/", "6: regular expression: expected <n-m>"},
+    {"tag:/<1-1000000000000000000>/", "6: regular expression: expected numbers of at most 18"},
+    {"tag:/~(.*a.{12})/", "6: regular expression: the expression is too complex"},
     {"tag:/\"ab/", "6: regular expression: expected a closing quote"},
     {"tag:/(a{999}){999}/", "6: regular expression: the expression is too large"},
     {"tag:/a*******************/", "17: regular expression: there are more than 10"},

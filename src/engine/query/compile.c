@@ -1,6 +1,7 @@
 /* The check: syntax trees and JSON objects against a schema, giving the immutable query. */
 #include "query/fuse.h"
 #include "query/query_internal.h"
+#include "query/regex.h"
 #include <float.h>
 #include <math.h>
 #include <stdarg.h>
@@ -131,7 +132,8 @@ static int compile_syntax(struct compiler *c, const struct syntax *s, struct que
     } else {
         r = compile_leaf(c, s, ret);
     }
-    if (!r && *ret && s->boost != 1) (*ret)->boost = (float)MIN((*ret)->boost * s->boost, (double)FLT_MAX);
+    if (!r && *ret && (*ret)->kind != QUERY_NONE && s->boost != 1)
+        (*ret)->boost = (float)MIN((*ret)->boost * s->boost, (double)FLT_MAX);
     return r;
 }
 
@@ -417,7 +419,7 @@ static int check_boosts(struct compiler *c, const struct query_node *n, double p
 }
 
 static void compiler_init(struct compiler *c, const struct schema *schema, struct err *err) {
-    *c = (struct compiler){.schema = schema, .err = err};
+    *c = (struct compiler){.schema = schema, .err = err, .regex_work = REGEX_WORK};
     c->query = xcalloc(1, sizeof *c->query);
     c->buckets = xcalloc(BUCKETS, sizeof *c->buckets);
 }

@@ -237,8 +237,9 @@ static int regex_leaf(struct compiler *c, const struct syntax *s, const struct f
                       struct query_node **ret) {
     size_t at;
     const char *why;
-    const struct regex *x = regex_compile(&c->query->arena, s->text.s, s->text.len,
-                                          f->type == FIELD_TEXT ? fold_text : NULL, (void *)f, &at, &why);
+    const struct regex *x =
+        regex_compile(&c->query->arena, s->text.s, s->text.len, f->type == FIELD_TEXT ? fold_text : NULL,
+                      (void *)f, &c->regex_work, &at, &why);
     if (!x) {
         c->offset = (uint32_t)(s->text.s - c->source + (ptrdiff_t)at);
         return compile_error(c, "regular expression: %s", why);

@@ -318,20 +318,29 @@ static int parse_range(struct parser *p, struct syntax_text field, struct syntax
     return parse_suffixes(p, s, false);
 }
 
+/* The operator word at the place, if it is one: 'A'nd, 'O'r, 'N'ot, else 0. */
+static char operator_at(const char *s, const char *end, const char **ret_end) {
+    if (!is_term_start(s, end)) return 0;
+    const char *e = *ret_end = term_end(s, end);
+    if (term_is(s, e, "AND") || term_is(s, e, "&&")) return 'A';
+    if (term_is(s, e, "OR") || term_is(s, e, "||")) return 'O';
+    return term_is(s, e, "NOT") ? 'N' : 0;
+}
+
 /* A value after < <= > >=: a word (a sign is allowed) or a quoted text. */
 static int parse_comparison(struct parser *p, struct syntax_text field, struct syntax **ret) {
     const char *at = p->p;
     bool less = *p->p++ == '<', equal = p->p < p->end && *p->p == '=';
     struct syntax_text value;
     p->p = skip_space(p->p + equal, p->end);
-    const char *s = p->p, *e = s;
+    const char *s = p->p, *e = s, *word;
     bool quoted = s < p->end && *s == '"';
     int r = new_node(p, SYNTAX_RANGE, at, field, ret);
     if (r) return r;
     if (quoted) {
         e = quoted_end(s, p->end, '"');
         if (!e) return fail_at(p, s, "expected a closing quote");
-    } else if (is_term_char(s, p->end)) {
+    } else if (is_term_char(s, p->end) && !operator_at(s, p->end, &word)) {
         e = term_end(s, p->end);
     }
     if (e == s) return fail_at(p, s, "expected a value to compare with");
@@ -371,15 +380,6 @@ static int parse_word(struct parser *p, struct syntax_text field, struct syntax 
 
 static const char expected_clause[] = "expected a word, a phrase, field:value, a range or a group (put "
                                       "\"\\\" before a special character, or quotes around)";
-
-/* The operator word at the place, if it is one: 'A'nd, 'O'r, 'N'ot, else 0. */
-static char operator_at(const char *s, const char *end, const char **ret_end) {
-    if (!is_term_start(s, end)) return 0;
-    const char *e = *ret_end = term_end(s, end);
-    if (term_is(s, e, "AND") || term_is(s, e, "&&")) return 'A';
-    if (term_is(s, e, "OR") || term_is(s, e, "||")) return 'O';
-    return term_is(s, e, "NOT") ? 'N' : 0;
-}
 
 static int parse_exists(struct parser *p, const char *at, struct syntax **ret) {
     const char *s = p->p = skip_space(p->p, p->end), *e;

@@ -70,6 +70,7 @@ struct compiler {
     uint32_t n_clauses;                  /* leaves so far */
     uint32_t *buckets, *chain;           /* term slots by hash */
     uint32_t cap_terms, cap_fields, cap_fuzzy;
+    uint64_t regex_work;      /* what is left for expressions */
     bool in_knn;              /* inside a kNN filter */
     bool in_filter;           /* the query only selects documents */
     struct buf scratch, path; /* path: of the JSON object being compiled */

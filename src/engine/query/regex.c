@@ -5,15 +5,26 @@ enum {
     CHAR_LAST = 0x10ffff,
     MAX_DEPTH = 100,
     MAX_REPEATS = 10,
+    MAX_DIGITS = 18,
     UNBOUNDED = UINT32_MAX,
     MAX_WORK = 20 * REGEX_MAX_INSTS
 };
 
-enum node_kind { NODE_EMPTY, NODE_NOTHING, NODE_CLASS, NODE_CONCAT, NODE_UNION, NODE_REPEAT };
+enum node_kind {
+    NODE_EMPTY,
+    NODE_NOTHING,
+    NODE_CLASS,
+    NODE_CONCAT,
+    NODE_UNION,
+    NODE_INTER,
+    NODE_NOT,
+    NODE_REPEAT
+};
 struct node {
     enum node_kind kind;
-    struct node *first, *next; /* CONCAT: last one first; UNION; REPEAT: one */
+    struct node *first, *next; /* CONCAT: last one first; UNION, INTER; REPEAT, NOT: one */
     uint32_t min, max;
+    struct regex_dfa *dfa; /* INTER, NOT: once it is made */
     struct regex_range *ranges;
     uint32_t n_ranges;
 };
@@ -27,7 +38,8 @@ struct parser {
     const char *error, *error_at;
     /* emission */
     struct regex *regex;
-    uint32_t cap_insts, work;
+    uint32_t work;
+    uint64_t *dfa_work;
 };
 
 static struct node *fail(struct parser *p, const char *at, const char *why) {
@@ -204,10 +216,108 @@ static struct node *parse_group(struct parser *p) {
     return n;
 }
 
+/* ---- numbers between two ---- */
+
+static void prepend(struct node *all, struct node *n) {
+    n->next = all->first;
+    all->first = n;
+}
+
+/* Any n digits. */
+static struct node *any_digits(struct parser *p, uint32_t n) {
+    struct node *all = new_node(p, NODE_REPEAT);
+    all->first = class_of(p, '0', '9');
+    all->min = all->max = n;
+    return all;
+}
+
+static struct node *digit_then(struct parser *p, char lo, char hi, struct node *rest) {
+    struct node *all = new_node(p, NODE_CONCAT);
+    prepend(all, class_of(p, (uint8_t)lo, (uint8_t)hi));
+    prepend(all, rest);
+    return all;
+}
+
+static bool all_are(const char *s, char c, uint32_t n) {
+    while (n && s[n - 1] == c) n--;
+    return !n;
+}
+
+/* n digits that are not below lo and not above hi; NULL: any. */
+static struct node *digits_between(struct parser *p, const char *lo, const char *hi, uint32_t n) {
+    if (!n) return new_node(p, NODE_EMPTY);
+    if (lo && all_are(lo, '0', n)) lo = NULL;
+    if (hi && all_are(hi, '9', n)) hi = NULL;
+    if (!lo && !hi) return any_digits(p, n);
+    char from = lo ? *lo : '0', to = hi ? *hi : '9';
+    const char *lo_rest = lo ? lo + 1 : NULL, *hi_rest = hi ? hi + 1 : NULL;
+    if (from == to) return digit_then(p, from, to, digits_between(p, lo_rest, hi_rest, n - 1));
+    struct node *all = new_node(p, NODE_UNION);
+    char above = (char)(from + (lo != NULL)), below = (char)(to - (hi != NULL));
+    if (lo) prepend(all, digit_then(p, from, from, digits_between(p, lo_rest, NULL, n - 1)));
+    if (above <= below) prepend(all, digit_then(p, above, below, any_digits(p, n - 1)));
+    if (hi) prepend(all, digit_then(p, to, to, digits_between(p, NULL, hi_rest, n - 1)));
+    return all;
+}
+
+/* Any number of zeros, then a number without zeros before it. */
+static struct node *number_between(struct parser *p, const char *lo, uint32_t n_lo, const char *hi,
+                                   uint32_t n_hi) {
+    struct node *numbers = new_node(p, NODE_UNION), *zeros = new_node(p, NODE_REPEAT);
+    while (n_lo > 1 && *lo == '0') lo++, n_lo--;
+    while (n_hi > 1 && *hi == '0') hi++, n_hi--;
+    bool zero = *lo == '0';
+    if (zero) prepend(numbers, class_of(p, '0', '0'));
+    for (uint32_t n = n_lo; n <= n_hi && *hi != '0'; n++) {
+        char *least = arena_zalloc(p->arena, n + 1);
+        memset(least, '0', n);
+        *least = '1';
+        bool given = n == n_lo && !zero;
+        prepend(numbers, digits_between(p, given ? lo : least, n == n_hi ? hi : NULL, n));
+    }
+    zeros->first = class_of(p, '0', '0');
+    zeros->max = UNBOUNDED;
+    struct node *all = new_node(p, NODE_CONCAT);
+    prepend(all, zeros);
+    prepend(all, numbers);
+    return all;
+}
+
+static uint32_t count_digits(const char *s, const char *end) {
+    uint32_t n = 0;
+    while (s + n < end && s[n] >= '0' && s[n] <= '9') n++;
+    return n;
+}
+
+static bool number_above(const char *a, uint32_t n_a, const char *b, uint32_t n_b) {
+    while (n_a && *a == '0') a++, n_a--;
+    while (n_b && *b == '0') b++, n_b--;
+    return n_a != n_b ? n_a > n_b : memcmp(a, b, n_a) > 0;
+}
+
+/* After the "<". */
+static struct node *parse_interval(struct parser *p) {
+    const char *at = p->p - 1, *lo = p->p;
+    uint32_t n_lo = count_digits(lo, p->end), n_hi = 0;
+    const char *hi = lo + n_lo + 1;
+    if (n_lo && hi <= p->end && hi[-1] == '-') n_hi = count_digits(hi, p->end);
+    if (!n_hi || hi + n_hi == p->end || hi[n_hi] != '>')
+        return fail(p, at, "expected <n-m>, the numbers from n to m (\"\\<\" is the character)");
+    if (n_lo > MAX_DIGITS || n_hi > MAX_DIGITS) return fail(p, at, "expected numbers of at most 18 digits");
+    p->p = hi + n_hi + 1;
+    if (number_above(lo, n_lo, hi, n_hi)) {
+        const char *swap = lo;
+        uint32_t n_swap = n_lo;
+        lo = hi, n_lo = n_hi;
+        hi = swap, n_hi = n_swap;
+    }
+    return n_lo == n_hi ? digits_between(p, lo, hi, n_lo) : number_between(p, lo, n_lo, hi, n_hi);
+}
+
 static struct node *parse_simple(struct parser *p) {
     const char *at = p->p;
     struct node *n;
-    if (at == p->end || *at == '|' || *at == ')')
+    if (at == p->end || *at == '|' || *at == ')' || *at == '&')
         return fail(p, at, "expected a character, a class, a group or \"()\" for nothing");
     switch (*at) {
     case '?':
@@ -215,10 +325,9 @@ static struct node *parse_simple(struct parser *p) {
     case '+':
     case '{':
         return fail(p, at, "expected something to repeat (put \"\\\" before the character for itself)");
-    case '~':
-    case '&':
     case '<':
-        return fail(p, at, "~ & and <> are not supported (put \"\\\" before the character for itself)");
+        p->p++;
+        return parse_interval(p);
     case '.':
         p->p++;
         return class_of(p, 0, CHAR_LAST);
@@ -274,8 +383,19 @@ static bool take_counts(struct parser *p, uint32_t *min, uint32_t *max) {
     return !p->error;
 }
 
-static struct node *parse_repeat(struct parser *p) {
+static struct node *parse_complement(struct parser *p) {
+    const char *at = p->p;
+    bool odd = false;
+    while (take(p, '~')) odd = !odd;
     struct node *n = parse_simple(p);
+    if (!n || p->p == at || !odd) return n;
+    struct node *complement = new_node(p, NODE_NOT);
+    complement->first = n;
+    return complement;
+}
+
+static struct node *parse_repeat(struct parser *p) {
+    struct node *n = parse_complement(p);
     for (unsigned depth = 0; n && p->p < p->end; depth++) {
         const char *at = p->p;
         uint32_t min = *at == '+', max = *at == '?' ? 1 : UNBOUNDED;
@@ -299,17 +419,30 @@ static struct node *parse_concat(struct parser *p) {
         if (!n) return NULL;
         n->next = all->first;
         all->first = n;
-    } while (p->p < p->end && *p->p != '|' && *p->p != ')');
+    } while (p->p < p->end && *p->p != '|' && *p->p != '&' && *p->p != ')');
     return all;
+}
+
+static struct node *parse_inter(struct parser *p) {
+    struct node *first = parse_concat(p), *all = NULL;
+    while (first && take(p, '&')) {
+        struct node *n = parse_concat(p);
+        if (!n) return NULL;
+        if (!all) {
+            all = new_node(p, NODE_INTER);
+            all->first = first;
+        }
+        prepend(all, n);
+    }
+    return all ? all : first;
 }
 
 static struct node *parse_union(struct parser *p) {
     struct node *all = new_node(p, NODE_UNION);
     do {
-        struct node *n = parse_concat(p);
+        struct node *n = parse_inter(p);
         if (!n) return NULL;
-        n->next = all->first;
-        all->first = n;
+        prepend(all, n);
     } while (take(p, '|'));
     return all;
 }
@@ -327,7 +460,80 @@ static uint32_t add_inst(struct parser *p, struct regex_inst inst) {
     return x->n_insts++;
 }
 
-static uint32_t emit(struct parser *p, const struct node *n, uint32_t next);
+static uint32_t emit(struct parser *p, struct node *n, uint32_t next);
+static const struct regex *finish(struct parser *p, struct node *n);
+
+static struct regex_dfa *dfa_of(struct parser *p, struct node *n) {
+    struct regex_dfa *d = NULL;
+    const struct regex *x;
+    while ((n->kind == NODE_CONCAT || n->kind == NODE_UNION) && n->first && !n->first->next) n = n->first;
+    if (n->dfa) return n->dfa;
+    if (n->kind == NODE_NOT) {
+        d = dfa_of(p, n->first);
+        if (d) d = regex_complement(p->arena, d, p->dfa_work);
+    } else if (n->kind == NODE_INTER) {
+        d = dfa_of(p, n->first);
+        for (struct node *c = n->first->next; c && d; c = c->next) {
+            const struct regex_dfa *other = dfa_of(p, c);
+            d = other ? regex_intersect(p->arena, d, other, p->dfa_work) : NULL;
+        }
+    } else if ((x = finish(p, n))) {
+        d = regex_determinise(p->arena, x, p->dfa_work);
+    }
+    if (!d) fail(p, p->text, "the expression is too complex (~ and & may take at most 1000 states)");
+    return n->dfa = d;
+}
+
+/* The characters that lead from a state to another. */
+static uint32_t add_move(struct parser *p, const struct regex_dfa *d, uint32_t state, int32_t to,
+                         uint32_t target) {
+    struct node *set = new_node(p, NODE_CLASS);
+    for (uint32_t c = 0; c < d->n_classes; c++) {
+        uint32_t first = regex_class_first(d->bounds, c);
+        uint32_t last = c + 1 < d->n_classes ? d->bounds[c] - 1 : CHAR_LAST;
+        struct regex_range *before = set->n_ranges ? &set->ranges[set->n_ranges - 1] : NULL;
+        if (d->next[state * d->n_classes + c] != to) continue;
+        if (before && before->hi + 1 == first)
+            before->hi = last;
+        else
+            add_range(p, set, first, last);
+    }
+    return add_inst(
+        p, (struct regex_inst){.op = REGEX_CHAR, .x = target, .ranges = set->ranges, .n = set->n_ranges});
+}
+
+/* A state's steps, behind its entry: a chain of splits, one a state that it leads to. */
+static void emit_state(struct parser *p, const struct regex_dfa *d, uint32_t state, uint32_t entry,
+                       uint32_t next) {
+    const int32_t *row = &d->next[state * d->n_classes];
+    uint32_t at = entry + state;
+    bool any = false;
+    for (uint32_t c = 0; c < d->n_classes && !p->error; c++) {
+        uint32_t before = 0;
+        if (row[c] == TERM_DEAD) continue;
+        while (before < c && row[before] != row[c]) before++;
+        if (before < c) continue;
+        struct regex_inst more = {.op = REGEX_SPLIT, .x = REGEX_NOTHING, .y = REGEX_NOTHING};
+        uint32_t split = any ? add_inst(p, more) : at;
+        uint32_t move = add_move(p, d, state, row[c], entry + (uint32_t)row[c]);
+        if (p->error) return;
+        if (any) p->regex->insts[at].y = split;
+        p->regex->insts[split].x = move;
+        at = split;
+        any = true;
+    }
+    if (!p->error) p->regex->insts[at].y = d->accepts[state] ? next : REGEX_NOTHING;
+}
+
+static uint32_t emit_dfa(struct parser *p, struct node *n, uint32_t next) {
+    const struct regex_dfa *d = dfa_of(p, n);
+    if (!d || d->nothing) return REGEX_NOTHING;
+    uint32_t entry = p->regex->n_insts;
+    struct regex_inst split = {.op = REGEX_SPLIT, .x = REGEX_NOTHING, .y = REGEX_NOTHING};
+    for (uint32_t s = 0; s < d->n && !p->error; s++) add_inst(p, split);
+    for (uint32_t s = 0; s < d->n && !p->error; s++) emit_state(p, d, s, entry, next);
+    return entry;
+}
 
 static uint32_t emit_repeat(struct parser *p, const struct node *n, uint32_t next) {
     uint32_t at = next;
@@ -343,7 +549,7 @@ static uint32_t emit_repeat(struct parser *p, const struct node *n, uint32_t nex
     return at;
 }
 
-static uint32_t emit(struct parser *p, const struct node *n, uint32_t next) {
+static uint32_t emit(struct parser *p, struct node *n, uint32_t next) {
     uint32_t at = next;
     if (p->error) return next;
     if (++p->work > MAX_WORK) fail(p, p->text, "the expression is too large");
@@ -353,16 +559,20 @@ static uint32_t emit(struct parser *p, const struct node *n, uint32_t next) {
     case NODE_NOTHING:
         return REGEX_NOTHING;
     case NODE_CLASS:
+        if (next == REGEX_NOTHING) return next;
         return add_inst(
             p, (struct regex_inst){.op = REGEX_CHAR, .x = next, .ranges = n->ranges, .n = n->n_ranges});
     case NODE_CONCAT:
-        for (const struct node *c = n->first; c; c = c->next) at = emit(p, c, at);
+        for (struct node *c = n->first; c; c = c->next) at = emit(p, c, at);
         return at;
     case NODE_UNION:
         at = emit(p, n->first, next);
-        for (const struct node *c = n->first->next; c; c = c->next)
+        for (struct node *c = n->first->next; c; c = c->next)
             at = add_inst(p, (struct regex_inst){.op = REGEX_SPLIT, .x = emit(p, c, next), .y = at});
         return at;
+    case NODE_INTER:
+    case NODE_NOT:
+        return emit_dfa(p, n, next);
     case NODE_REPEAT:
         return emit_repeat(p, n, next);
     }
@@ -393,23 +603,31 @@ static void find_bounds(struct parser *p) {
     x->n_bounds = kept;
 }
 
-static const struct regex *finish(struct parser *p, const struct node *n) {
+/* The automaton of a node; within that of another one, too. */
+static const struct regex *finish(struct parser *p, struct node *n) {
     struct regex_inst *scratch = xmalloc(REGEX_MAX_INSTS * sizeof *scratch);
-    p->regex = arena_zalloc(p->arena, sizeof *p->regex);
-    p->regex->insts = scratch;
+    struct regex *outer = p->regex, *x = arena_zalloc(p->arena, sizeof *x);
+    p->regex = x;
+    x->insts = scratch;
     uint32_t match = add_inst(p, (struct regex_inst){.op = REGEX_MATCH});
-    p->regex->start = emit(p, n, match);
-    p->regex->insts = arena_alloc(p->arena, p->regex->n_insts * sizeof *scratch);
-    memcpy(p->regex->insts, scratch, p->regex->n_insts * sizeof *scratch);
+    x->start = emit(p, n, match);
+    x->insts = arena_alloc(p->arena, x->n_insts * sizeof *scratch);
+    memcpy(x->insts, scratch, x->n_insts * sizeof *scratch);
     free(scratch);
     if (!p->error) find_bounds(p);
-    return p->error ? NULL : p->regex;
+    p->regex = outer;
+    return p->error ? NULL : x;
 }
 
 const struct regex *regex_compile(struct arena *arena, const char *text, size_t len, regex_fold *fold,
-                                  void *fold_ctx, size_t *ret_at, const char **ret_why) {
-    struct parser p = {
-        .arena = arena, .text = text, .p = text, .end = text + len, .fold = fold, .fold_ctx = fold_ctx};
+                                  void *fold_ctx, uint64_t *work, size_t *ret_at, const char **ret_why) {
+    struct parser p = {.arena = arena,
+                       .text = text,
+                       .p = text,
+                       .end = text + len,
+                       .fold = fold,
+                       .fold_ctx = fold_ctx,
+                       .dfa_work = work};
     const struct regex *x = NULL;
     struct node *n = NULL;
     if (len > REGEX_MAX_TEXT)
