@@ -12,6 +12,7 @@ GET  /control         {"requests": n, "texts": n, "connections": n, "inputs": [[
 A text that holds "POISON" is refused with 400, and all texts of its request with it.
 """
 import argparse
+import email.utils
 import hashlib
 import http.server
 import json
@@ -56,7 +57,7 @@ def next_failure():
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    dimensions, key = 8, None
+    dimensions, key, clock_off = 8, None, 0
 
     def setup(self):
         super().setup()
@@ -117,7 +118,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if kind in simple:
             return self.error(simple[kind], how.get("message", f"injected {kind}"))
         if kind == "429":
-            return self.error(429, "slow down", headers=[("Retry-After", str(how.get("retry_after", 0.05)))])
+            return self.slow_down(how)
         if kind == "quota":
             return self.error(429, "no credit left", code="insufficient_quota")
         if kind == "echo":
@@ -132,6 +133,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if any("POISON" in t for t in texts):
             return self.error(400, "this text is poison")
         return self.vectors(body, texts, kind)
+
+    def slow_down(self, how):
+        """retry_in: so many seconds from now as a time, by a clock that is date_off seconds off."""
+        self.clock_off = how.get("date_off", 0)
+        after = str(how.get("retry_after", 0.05))
+        if "retry_in" in how:
+            after = email.utils.formatdate(time.time() + self.clock_off + how["retry_in"], usegmt=True)
+        self.error(429, "slow down", headers=[("Retry-After", after)])
+        self.clock_off = 0
+
+    def date_time_string(self, timestamp=None):
+        return super().date_time_string((timestamp or time.time()) + self.clock_off)
 
     def vectors(self, body, texts, kind):
         n = body.get("dimensions", self.dimensions)

@@ -1,6 +1,7 @@
 /* The embedder: cutting, retries and bad texts against a table in memory; HTTP against
  * tests/fake/embeddings.py. */
 #include "backend/embedder.h"
+#include "backend/http.h"
 #include "test.h"
 #include "util/clock.h"
 
@@ -373,6 +374,43 @@ TEST(http_failures) {
     CHECK(embedder_embed(e, &call, t, 2, vectors, errs) == -ERR_IO);
     CHECK(!errs[0].code && strstr(errs[1].text, "not finite"));
     embedder_close(e);
+}
+
+/* What the server asks to wait, as seconds or as a time; one that has passed says nothing. */
+TEST(http_retry_after) {
+    static const struct {
+        const char *fail;
+        int64_t least_ms, most_ms;
+    } cases[] = {
+        {"[[\"429\", {\"retry_after\": 1.5}]]", 1500, 1501},
+        {"[[\"429\", {\"retry_after\": \"Fri, 31 Dec 2100 23:59:59 GMT\"}]]", 86400000, 86400000},
+        {"[[\"429\", {\"retry_after\": \"Sunday, 06-Nov-94 08:49:37 GMT\"}]]", 0, 0},
+        {"[[\"429\", {\"retry_after\": \"soon\"}]]", 0, 0},
+        {"[[\"429\", {\"retry_in\": 3600}]]", 3590000, 3610000},
+        {"[[\"429\", {\"retry_in\": 60, \"date_off\": 500000}]]", 59000, 61000},
+    };
+    static const char *const headers[] = {"Authorization: Bearer sk-secret", NULL};
+    NEED_FAKE();
+    struct http *h = http_new();
+    char address[80];
+    snprintf(address, sizeof address, "%s/embeddings", url);
+    struct http_request req = {.url = address,
+                               .headers = headers,
+                               .body = "{\"input\":[\"a\"],\"model\":\"m\"}",
+                               .body_len = 27,
+                               .max_answer = 1 << 16,
+                               .timeout_ms = 10000};
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct http_answer a;
+        control(cases[i].fail);
+        int r = http_post(h, &req, &a, &errs[0]);
+        bool ok = !r && a.status == 429 && a.retry_after_ms >= cases[i].least_ms &&
+                  a.retry_after_ms <= cases[i].most_ms;
+        if (!ok) fprintf(stderr, "%s: %d, %lld ms\n", cases[i].fail, a.status, (long long)a.retry_after_ms);
+        buf_release(&a.body);
+        CHECK(ok);
+    }
+    http_free(h);
 }
 
 static void *set_stop(void *p) {

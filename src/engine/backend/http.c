@@ -86,6 +86,7 @@ struct transfer {
     const struct http_request *req;
     struct http_answer *answer;
     bool too_large;
+    int64_t retry_at_s, date_s; /* Unix times of headers; 0 or less: none that makes sense */
     char error[CURL_ERROR_SIZE];
 };
 
@@ -99,20 +100,32 @@ static size_t on_body(char *data, size_t size, size_t n, void *ctx) {
     return size * n;
 }
 
-/* Retry-After: seconds (its other form, a date, is taken as nothing said), and the milliseconds some servers
- * send. */
+/* Retry-After: seconds, the milliseconds some servers send, or a time, which is counted from the server's
+ * Date if it says one: the clocks may differ. */
 static size_t on_header(char *data, size_t size, size_t n, void *ctx) {
     struct transfer *t = ctx;
     char line[96];
     double value;
     snprintf(line, sizeof line, "%.*s", (int)MIN(n * size, sizeof line - 1), data);
-    bool ms = !strncasecmp(line, "retry-after-ms:", 15);
-    if (!ms && strncasecmp(line, "retry-after:", 12)) return size * n;
+    bool ms = !strncasecmp(line, "retry-after-ms:", 15), date = !strncasecmp(line, "date:", 5);
+    if (!ms && !date && strncasecmp(line, "retry-after:", 12)) return size * n;
     const char *text = strchr(line, ':') + 1;
-    if (sscanf(text, "%lf", &value) != 1 || !(value > 0)) return size * n;
-    value = MIN(ms ? value : value * 1000, RETRY_AFTER_MAX_S * 1000.0);
-    if (ms || !t->answer->retry_after_ms) t->answer->retry_after_ms = (int64_t)value + 1;
+    if (date) {
+        t->date_s = curl_getdate(text, NULL);
+    } else if (sscanf(text, "%lf", &value) != 1) {
+        t->retry_at_s = curl_getdate(text, NULL);
+    } else if (value > 0 && (ms || !t->answer->retry_after_ms)) {
+        value = MIN(ms ? value : value * 1000, RETRY_AFTER_MAX_S * 1000.0);
+        t->answer->retry_after_ms = (int64_t)value + 1;
+    }
     return size * n;
+}
+
+/* Once all headers are there. */
+static void note_retry_time(struct transfer *t) {
+    int64_t now_s = t->date_s > 0 ? t->date_s : clock_now_ms(&clock_system) / 1000;
+    if (t->retry_at_s <= now_s || t->answer->retry_after_ms) return;
+    t->answer->retry_after_ms = MIN(t->retry_at_s - now_s, (int64_t)RETRY_AFTER_MAX_S) * 1000;
 }
 
 static void set_options(CURL *c, struct transfer *t, struct curl_slist *headers) {
@@ -184,6 +197,7 @@ static int transfer(struct slot *s, struct transfer *t, struct err *err) {
     curl_multi_remove_handle(s->multi, s->easy);
     curl_slist_free_all(headers);
     t->answer->status = (int)status;
+    note_retry_time(t);
     if (done) return code ? failure(t, code, err) : 0;
     int stop = stop_of(t->req);
     if (!stop) return err_set(err, ERR_UNREACHABLE, "libcurl cannot go on");
