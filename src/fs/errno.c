@@ -34,6 +34,7 @@ static const struct {
     [ERR_CORRUPT] = {EUCLEAN, "EUCLEAN", "stored data is damaged: run `ldbfs check`"},
     [ERR_IO] = {EREMOTEIO, "EREMOTEIO", "see .ldbfs/log"},
     [ERR_UNSUPPORTED] = {EOPNOTSUPP, "EOPNOTSUPP", "this is not supported here"},
+    [ERR_AGAIN] = {EREMOTEIO, "EREMOTEIO", "something of the storage was not read"},
 };
 
 int errno_of(enum err_code code) {

@@ -31,6 +31,7 @@ static const char *const names[ERR_CODE_COUNT] = {
     [ERR_CORRUPT] = "corrupt",
     [ERR_IO] = "I/O error",
     [ERR_UNSUPPORTED] = "unsupported",
+    [ERR_AGAIN] = "not read yet",
 };
 
 static int set_va(struct err *err, enum err_code code, uint32_t line, uint32_t column, const char *fmt,

@@ -63,6 +63,9 @@ void leaf_from_summary(struct leaf *l, const struct segment_summary *s, uint64_t
     l->id_max = xstrndup(s->id_max, s->id_max_len);
     l->id_min_len = s->id_min_len;
     l->id_max_len = s->id_max_len;
+    l->n_hot = s->n_hot;
+    l->hot = xmalloc(s->n_hot * sizeof *l->hot);
+    memcpy(l->hot, s->hot, s->n_hot * sizeof *l->hot);
 }
 
 /* Writes the deletes of a leaf as an object and enters them. */

@@ -78,7 +78,7 @@ static int visit_root(void *p, const struct object_info *info) {
     if (w->v->root) r = w->v->root(w->v->ctx, t, info->key, info->is_latest, w->err);
     for (uint32_t i = 0; i < t->n_intermediates && r >= 0; i++) {
         const struct intermediate *m = &t->intermediates[i];
-        if (!string_set_add(&w->reach->objects, m->ref.key)) continue;
+        if (m->ref.size && !string_set_add(&w->reach->objects, m->ref.key)) continue;
         struct tree *one = tree_new_empty("", info->key);
         r = tree_load_intermediate(w->core->objects, one, m, w->err);
         r = r ? broken(w, m->ref.key, m->ref.version, r) : visit_leaves(w, one);

@@ -6,6 +6,7 @@
 #include "fn/catalog.h"
 
 enum { PIN_TTL_MS = 15 * 60 * 1000 };
+enum { HOT_MAX_BYTES = 8 << 20 }; /* of dictionaries, over all segments */
 
 /* ---- bases ---- */
 
@@ -43,17 +44,9 @@ static bool same_object(const struct object_ref *a, const struct object_ref *b) 
     return a->size == b->size && !strcmp(a->key, b->key) && !strcmp(a->version, b->version);
 }
 
-static int open_deletes(struct core *core, const struct object_ref *ref, const struct segment *segment,
-                        struct deletes **ret, struct err *err) {
-    struct blob *blob;
-    int r = blob_open(core->objects, ref->key, ref->version, BLOB_KIND_DELETES, ref->size, ref->checksum,
-                      &blob, err);
-    return r ? r : deletes_read(blob, segment, ret, err);
-}
-
-/* *hint: where the leaf is likely to be in `reuse`, which has almost the same leaves in the same order. */
-static int open_leaf(struct core *core, struct base *b, uint32_t i, const struct base *reuse, uint32_t *hint,
-                     struct err *err) {
+/* What `reuse` has open of leaf i. *hint: where the leaf is likely to be in it, which has almost the same leaves in
+ * the same order. */
+static void share_leaf(struct base *b, uint32_t i, const struct base *reuse, uint32_t *hint) {
     const struct leaf *l = &b->tree->leaves[i];
     for (uint32_t n = 0; reuse && n < reuse->tree->n_leaves; n++) {
         uint32_t k = (*hint + n) % reuse->tree->n_leaves;
@@ -65,32 +58,113 @@ static int open_leaf(struct core *core, struct base *b, uint32_t i, const struct
         *hint = k + 1;
         break;
     }
+}
+
+/* Objects to open together, and the hot ranges they are opened with. */
+struct opening {
+    struct blob_source *sources;
+    struct blob **blobs;
+    struct blob_range *ranges;
+    size_t n, n_ranges;
+};
+
+static void opening_init(struct opening *o, const struct tree *t) {
+    size_t n_ranges = 0;
+    for (uint32_t i = 0; i < t->n_leaves; i++) n_ranges += t->leaves[i].n_hot;
+    *o = (struct opening){.sources = xcalloc(2 * (size_t)t->n_leaves, sizeof *o->sources),
+                          .blobs = xcalloc(2 * (size_t)t->n_leaves, sizeof *o->blobs),
+                          .ranges = xcalloc(n_ranges, sizeof *o->ranges)};
+}
+
+static void opening_release(struct opening *o) {
+    for (size_t i = 0; i < o->n; i++) blob_close(o->blobs[i]);
+    free(o->sources);
+    free(o->blobs);
+    free(o->ranges);
+}
+
+static struct blob_source *opening_add(struct opening *o, uint32_t kind, const struct object_ref *ref) {
+    struct blob_source *s = &o->sources[o->n++];
+    *s = (struct blob_source){.key = ref->key,
+                              .version = ref->version,
+                              .kind = kind,
+                              .checksum = ref->checksum,
+                              .size = ref->size,
+                              .hot = o->ranges + o->n_ranges};
+    return s;
+}
+
+/* Dictionaries come along as long as those of all segments together are small. */
+static void add_hot(struct opening *o, struct blob_source *s, const struct leaf *l, bool dictionaries) {
+    for (uint32_t i = 0; i < l->n_hot; i++) {
+        if (l->hot[i].kind != HOT_ALWAYS && !(l->hot[i].kind == HOT_DICTIONARY && dictionaries)) continue;
+        o->ranges[o->n_ranges++] = (struct blob_range){l->hot[i].off, l->hot[i].len};
+        s->n_hot++;
+    }
+}
+
+static uint64_t dictionary_bytes(const struct base *b) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < b->tree->n_leaves; i++)
+        for (uint32_t k = 0; !b->segments[i] && k < b->tree->leaves[i].n_hot; k++)
+            if (b->tree->leaves[i].hot[k].kind == HOT_DICTIONARY) bytes += b->tree->leaves[i].hot[k].len;
+    return bytes;
+}
+
+/* Makes segment and deletes of leaf i from the next opened objects. */
+static int take_leaf(struct base *b, uint32_t i, struct opening *o, size_t *next, struct err *err) {
+    const struct leaf *l = &b->tree->leaves[i];
+    struct blob *blob;
     int r = 0;
     if (!b->segments[i]) {
-        struct blob *blob;
-        r = blob_open(core->objects, l->segment.key, l->segment.version, BLOB_KIND_SEGMENT, l->segment.size,
-                      l->segment.checksum, &blob, err);
-        if (!r) r = segment_open(blob, &b->segments[i], err);
+        blob = o->blobs[*next];
+        o->blobs[(*next)++] = NULL;
+        r = segment_open(blob, &b->segments[i], err);
     }
-    if (!r && l->deletes.size && !b->deletes[i])
-        r = open_deletes(core, &l->deletes, b->segments[i], &b->deletes[i], err);
+    if (!r && l->deletes.size && !b->deletes[i]) {
+        blob = o->blobs[*next];
+        o->blobs[(*next)++] = NULL;
+        r = deletes_read(blob, b->segments[i], &b->deletes[i], err);
+    }
     if (!r && (segment_n_docs(b->segments[i]) != l->n_docs || deletes_count(b->deletes[i]) != l->n_deleted))
         r = err_set(err, ERR_CORRUPT, "object \"%s\" does not match its reference", l->segment.key);
     return r;
 }
 
+/* Opens what is not shared: all objects at once. */
+static int open_leaves(struct core *core, struct base *b, struct err *err) {
+    struct tree *t = b->tree;
+    struct opening o;
+    size_t next = 0;
+    bool dictionaries = dictionary_bytes(b) <= HOT_MAX_BYTES;
+    opening_init(&o, t);
+    for (uint32_t i = 0; i < t->n_leaves; i++) {
+        const struct leaf *l = &t->leaves[i];
+        if (!b->segments[i])
+            add_hot(&o, opening_add(&o, BLOB_KIND_SEGMENT, &l->segment), l, dictionaries);
+        if (l->deletes.size && !b->deletes[i]) opening_add(&o, BLOB_KIND_DELETES, &l->deletes);
+    }
+    int r = blob_open_many(core->objects, o.sources, o.n, o.blobs, err);
+    if (r == -ERR_NOT_FOUND) {
+        struct err why = *err;
+        r = err_set(err, ERR_CORRUPT, "an object is missing: %.300s", why.text);
+    }
+    for (uint32_t i = 0; i < t->n_leaves && !r; i++) r = take_leaf(b, i, &o, &next, err);
+    opening_release(&o);
+    return r;
+}
+
 int base_load(struct core *core, const char *root_key, const char *version, const struct base *reuse,
               struct base **ret, struct err *err) {
+    struct err none = ERR_INIT;
     struct tree *tree;
+    if (!err) err = &none;
     int r = tree_load(core->objects, root_key, version, &tree, err);
     if (r) return r;
     struct base *b = base_of_tree(tree);
     uint32_t hint = 0;
-    for (uint32_t i = 0; i < tree->n_leaves && !r; i++) {
-        r = open_leaf(core, b, i, reuse, &hint, err);
-        if (r == -ERR_NOT_FOUND)
-            r = err_set(err, ERR_CORRUPT, "object \"%s\" is missing", tree->leaves[i].segment.key);
-    }
+    for (uint32_t i = 0; i < tree->n_leaves; i++) share_leaf(b, i, reuse, &hint);
+    r = open_leaves(core, b, err);
     if (r)
         base_unref(b);
     else
@@ -218,7 +292,9 @@ int coll_schema(struct coll *coll, uint32_t min_version, struct schema **ret, st
 /* Loads the current root if it moved, and lets go of the chunks it covers. Caller holds coll->lock. */
 static int refresh_base(struct coll *coll, struct err *err) {
     struct object_info info;
-    int r = object_head(coll->core->objects, coll->root_key, NULL, &info, err);
+    struct base *b = NULL;
+    int r = coll->base ? object_head(coll->core->objects, coll->root_key, NULL, &info, err)
+                       : base_load(coll->core, coll->root_key, NULL, NULL, &b, err);
     if (r == -ERR_NOT_FOUND) {
         err_clear(err);
         if (!coll->base) {
@@ -228,8 +304,7 @@ static int refresh_base(struct coll *coll, struct err *err) {
         return 0;
     }
     if (r || (coll->base && !strcmp(coll->base->tree->version, info.version))) return r;
-    struct base *b;
-    r = base_load(coll->core, coll->root_key, NULL, coll->base, &b, err);
+    if (!b) r = base_load(coll->core, coll->root_key, NULL, coll->base, &b, err);
     if (r) return r;
     uint64_t committed = b->tree->committed_seq;
     if (coll->base && !coll->base->tree->version[0] && coll->base->tree->committed_seq > committed) {
@@ -271,11 +346,12 @@ static int extend_to(struct coll *coll, uint64_t end, const volatile int *stop, 
  * holds coll->lock. */
 static int refresh_strong(struct coll *coll, const volatile int *stop, struct err *err) {
     uint64_t end;
-    bool any;
+    bool any, fresh = !coll->base;
     int r = log_end(coll->log, &end, &any, err);
-    if (!r && !coll->base) r = refresh_base(coll, err);
+    if (!r && fresh) r = refresh_base(coll, err);
     /* The log first, then the root: a record that is built and removed in between is in the root by then. */
     if (!r && any) r = extend_to(coll, end, stop, err);
+    if (!r && fresh && (!any || coll->cursor.next_seq > end)) return 0; /* this root was read after the end */
     if (!r) r = refresh_base(coll, err);
     if (!r && any) r = extend_to(coll, end, stop, err);
     return r;

@@ -14,6 +14,17 @@ struct inverted; /* index/inverted.h */
 enum { DOCNO_NONE = UINT32_MAX, SEGMENT_MAX_DOCS = 1u << 30 };
 
 /* ---- writing ---- */
+/* What a reader of a remote segment fetches when it opens it, kept in the reference: a hint. */
+enum hot_kind {
+    HOT_ALWAYS,     /* small, and needed to know what else to read */
+    HOT_DICTIONARY, /* worth it while the dictionaries of all segments together are small */
+};
+struct hot_range {
+    uint64_t off, len; /* in the object */
+    uint32_t kind;
+};
+enum { SEGMENT_HOT_MAX = 32 };
+
 struct segment_summary {
     uint32_t n_docs;
     uint64_t seq_min, seq_max;
@@ -22,6 +33,8 @@ struct segment_summary {
     uint64_t checksum_sum;      /* sum over documents of segment_doc_hash (mod 2^64): order-independent */
     char id_min[2049], id_max[2049]; /* NUL-terminated for display; ids may hold NUL: lengths below count */
     uint32_t id_min_len, id_max_len;
+    struct hot_range hot[SEGMENT_HOT_MAX]; /* ascending; set when the segment is finished */
+    uint32_t n_hot;
 };
 uint64_t segment_doc_hash(const char *id, size_t id_len, uint64_t seq);
 

@@ -43,7 +43,65 @@ static void put_entry(struct buf *b, const struct index_spec *spec, const struct
     buf_add_bytes(b, e->ext.data, e->ext.len);
 }
 
-void segment_dir_write(struct blob_writer *out, const struct segment_summary *s, uint32_t schema_version,
+/* ---- hot ranges ---- */
+
+static bool is_hot(uint16_t kind) {
+    return kind == REGION_DOC_INDEX || kind == REGION_ID_INDEX;
+}
+
+static int hot_order(const void *pa, const void *pb) {
+    const struct hot_range *a = pa, *b = pb;
+    return (a->off > b->off) - (a->off < b->off);
+}
+
+static void add_hot(struct buf *list, uint32_t kind, uint64_t off, uint64_t len) {
+    struct hot_range h = {off, len, kind};
+    if (len) buf_add(list, &h, sizeof h);
+}
+
+static void add_hot_of_entry(struct buf *list, const struct segment_dir_entry *e) {
+    struct inverted_region r;
+    struct cursor c = cursor_of(e->ext.data, e->ext.len);
+    inverted_region_decode(&c, &r);
+    if (c.bad) return;
+    add_hot(list, HOT_DICTIONARY, r.dict_off, r.dict_len);
+    add_hot(list, HOT_ALWAYS, r.index_off, r.index_len);
+}
+
+/* Neighbours of one kind become one range. */
+static void set_hot(struct segment_summary *s, struct buf *list) {
+    struct hot_range *all = (struct hot_range *)list->data;
+    size_t n = list->len / sizeof *all;
+    if (n) qsort(all, n, sizeof *all, hot_order);
+    s->n_hot = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct hot_range *last = s->n_hot ? &s->hot[s->n_hot - 1] : NULL;
+        uint64_t end = all[i].off + all[i].len;
+        if (last && last->kind == all[i].kind && all[i].off <= last->off + last->len + BLOB_PAGE)
+            last->len = MAX(last->off + last->len, end) - last->off;
+        else if (s->n_hot < SEGMENT_HOT_MAX)
+            s->hot[s->n_hot++] = all[i];
+    }
+}
+
+static void find_hot(struct segment_summary *s, const struct index_spec *specs,
+                     const struct segment_dir_entry *entries, uint32_t n_specs, const struct buf *regions,
+                     uint64_t dir_off, uint64_t dir_len) {
+    struct buf list = BUF_INIT;
+    for (uint32_t i = 0; i < n_specs; i++)
+        if (entries[i].ext.len && (specs[i].type == FIELD_TEXT || specs[i].type == FIELD_KEYWORD ||
+                                   specs[i].type == FIELD_SPARSE_VECTOR))
+            add_hot_of_entry(&list, &entries[i]);
+    for (size_t at = 0; at < regions->len; at += REGION_SIZE) {
+        const uint8_t *r = regions->data + at;
+        if (is_hot(get_u16(r))) add_hot(&list, HOT_ALWAYS, get_u64(r + 8), get_u64(r + 16));
+    }
+    add_hot(&list, HOT_ALWAYS, dir_off, dir_len);
+    set_hot(s, &list);
+    buf_release(&list);
+}
+
+void segment_dir_write(struct blob_writer *out, struct segment_summary *s, uint32_t schema_version,
                        const struct index_spec *specs, const struct segment_dir_entry *entries,
                        uint32_t n_specs, const struct buf *regions) {
     struct buf b = BUF_INIT;
@@ -54,6 +112,7 @@ void segment_dir_write(struct blob_writer *out, const struct segment_summary *s,
     buf_add_varint(&b, regions->len / REGION_SIZE);
     buf_add(&b, regions->data, regions->len);
     uint32_t len = (uint32_t)b.len;
+    find_hot(s, specs, entries, n_specs, regions, off, len);
     buf_add_u64(&b, off);
     buf_add_u32(&b, len);
     buf_add_u32(&b, SEGMENT_FOOTER_MAGIC);

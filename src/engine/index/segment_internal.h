@@ -82,13 +82,13 @@ bool segment_field_current(const struct segment_field *);
 /* The open() of types with an inverted index. */
 int index_open_inverted(struct segment_field *, const uint8_t *ext, size_t len, struct err *);
 
-/* The directory, encoded behind the last region with its footer. */
+/* The directory, encoded behind the last region with its footer. Sets the summary's hot ranges. */
 struct segment_dir_entry {
     struct field_stats stats;
     uint64_t fingerprint; /* TEXT */
     struct buf ext;
 };
-void segment_dir_write(struct blob_writer *, const struct segment_summary *, uint32_t schema_version,
+void segment_dir_write(struct blob_writer *, struct segment_summary *, uint32_t schema_version,
                        const struct index_spec *specs, const struct segment_dir_entry *entries,
                        uint32_t n_specs, const struct buf *regions);
 void segment_dir_entries_free(struct segment_dir_entry *, uint32_t n);

@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+enum { TREE_FORMAT = 2 }; /* 1: no hot ranges, no leaves in the root */
+
 struct tree *tree_ref(struct tree *t) {
     __atomic_add_fetch(&t->refs, 1, __ATOMIC_RELAXED);
     return t;
@@ -13,11 +15,19 @@ struct tree *tree_ref(struct tree *t) {
 void leaf_release(struct leaf *l) {
     free(l->id_min);
     free(l->id_max);
+    free(l->hot);
+}
+
+static void drop_inlined(struct intermediate *m) {
+    for (uint32_t i = 0; m->inlined && i < m->n_leaves; i++) leaf_release(&m->inlined[i]);
+    free(m->inlined);
+    m->inlined = NULL;
 }
 
 void tree_unref(struct tree *t) {
     if (!t || __atomic_sub_fetch(&t->refs, 1, __ATOMIC_ACQ_REL)) return;
     for (uint32_t i = 0; i < t->n_leaves; i++) leaf_release(&t->leaves[i]);
+    for (uint32_t i = 0; i < t->n_intermediates; i++) drop_inlined(&t->intermediates[i]);
     free(t->leaves);
     free(t->intermediates);
     free(t->schema);
@@ -37,6 +47,8 @@ void leaf_copy(struct leaf *to, const struct leaf *from) {
     *to = *from;
     to->id_min = xstrndup(from->id_min, from->id_min_len);
     to->id_max = xstrndup(from->id_max, from->id_max_len);
+    to->hot = xmalloc(from->n_hot * sizeof *to->hot);
+    if (from->n_hot) memcpy(to->hot, from->hot, from->n_hot * sizeof *to->hot);
 }
 
 struct tree *tree_copy(const struct tree *old) {
@@ -48,6 +60,7 @@ struct tree *tree_copy(const struct tree *old) {
     t->intermediates = xcalloc(old->n_intermediates, sizeof *t->intermediates);
     if (old->n_intermediates)
         memcpy(t->intermediates, old->intermediates, old->n_intermediates * sizeof *t->intermediates);
+    for (uint32_t i = 0; i < t->n_intermediates; i++) t->intermediates[i].inlined = NULL;
     t->leaves = xcalloc(old->n_leaves, sizeof *t->leaves);
     for (uint32_t i = 0; i < old->n_leaves; i++) leaf_copy(&t->leaves[i], &old->leaves[i]);
     return t;
@@ -102,10 +115,17 @@ static void encode_leaf(struct buf *b, const struct leaf *l) {
     buf_add_u32(b, 0);
     add_bytes32(b, l->id_min, l->id_min_len);
     add_bytes32(b, l->id_max, l->id_max_len);
+    buf_add_u32(b, l->n_hot);
+    for (uint32_t i = 0; i < l->n_hot; i++) {
+        buf_add_u64(b, l->hot[i].off);
+        buf_add_u64(b, l->hot[i].len);
+        buf_add_u32(b, l->hot[i].kind);
+    }
 }
 
 static void encode_root(struct buf *b, const struct tree *t) {
-    buf_add_u16(b, 1);
+    const struct leaf *leaves = t->leaves;
+    buf_add_u16(b, TREE_FORMAT);
     buf_add_u16(b, 0);
     buf_add_u32(b, t->n_intermediates);
     buf_add(b, t->cid, 32);
@@ -127,6 +147,8 @@ static void encode_root(struct buf *b, const struct tree *t) {
         buf_add_u64(b, m->n_docs);
         buf_add_u64(b, m->n_deleted);
         buf_add_u64(b, m->bytes);
+        for (uint32_t k = 0; !m->ref.size && k < m->n_leaves; k++) encode_leaf(b, &leaves[k]);
+        leaves += m->n_leaves;
     }
 }
 
@@ -154,7 +176,21 @@ static char *take_bytes32(struct cursor *c, uint32_t *ret_len) {
     return xstrndup((const char *)p, *ret_len);
 }
 
-static void decode_leaf(struct cursor *c, struct leaf *l) {
+static void decode_hot(struct cursor *c, struct leaf *l) {
+    uint32_t n = cursor_u32(c);
+    if (n > SEGMENT_HOT_MAX) c->bad = true;
+    if (c->bad || !n) return;
+    l->hot = xcalloc(n, sizeof *l->hot);
+    for (; l->n_hot < n; l->n_hot++) {
+        struct hot_range *h = &l->hot[l->n_hot];
+        h->off = cursor_u64(c);
+        h->len = cursor_u64(c);
+        h->kind = cursor_u32(c);
+    }
+}
+
+/* l is zeroed. */
+static void decode_leaf(struct cursor *c, uint16_t format, struct leaf *l) {
     take_ref(c, &l->segment);
     take_ref(c, &l->deletes);
     l->n_docs = cursor_u32(c);
@@ -170,10 +206,20 @@ static void decode_leaf(struct cursor *c, struct leaf *l) {
     l->id_min = take_bytes32(c, &l->id_min_len);
     l->id_max = take_bytes32(c, &l->id_max_len);
     for (uint32_t i = 0; i < n_zones && !c->bad; i++) cursor_take(c, (size_t)cursor_u16(c) + 16);
+    if (format >= 2) decode_hot(c, l);
+}
+
+/* The leaves that stand behind their intermediate in the root. */
+static void decode_inlined(struct cursor *c, struct intermediate *m) {
+    if (m->n_leaves > INTERMEDIATE_MAX_LEAVES) c->bad = true;
+    if (c->bad) m->n_leaves = 0;
+    m->inlined = xcalloc(m->n_leaves, sizeof *m->inlined);
+    for (uint32_t i = 0; i < m->n_leaves && !c->bad; i++) decode_leaf(c, TREE_FORMAT, &m->inlined[i]);
 }
 
 static void decode_root(struct cursor *c, struct tree *t) {
-    if (cursor_u16(c) != 1) c->bad = true;
+    uint16_t format = cursor_u16(c);
+    if (!format || format > TREE_FORMAT) c->bad = true;
     cursor_u16(c);
     t->n_intermediates = cursor_u32(c);
     const uint8_t *p = cursor_take(c, 64);
@@ -213,6 +259,7 @@ static void decode_root(struct cursor *c, struct tree *t) {
         m->n_docs = cursor_u64(c);
         m->n_deleted = cursor_u64(c);
         m->bytes = cursor_u64(c);
+        if (format >= 2 && !m->ref.size) decode_inlined(c, m);
     }
 }
 
@@ -234,30 +281,54 @@ static int open_payload(struct buf *object, uint32_t kind, const char *key, stru
     return 0;
 }
 
-int tree_load_intermediate(struct object_store *store, struct tree *t, const struct intermediate *m,
-                           struct err *err) {
-    struct buf b = BUF_INIT;
+static int read_intermediate(struct buf *object, struct tree *t, const struct intermediate *m, struct err *err) {
     struct blob *blob;
     struct cursor c;
-    int r = object_get(store, m->ref.key, m->ref.version, 0, SIZE_MAX, &b, NULL, err);
-    if (r == -ERR_NOT_FOUND)
-        r = err_set(err, ERR_CORRUPT, "intermediate object \"%s\" is missing", m->ref.key);
-    if (!r && b.len != m->ref.size)
-        r = err_set(err, ERR_CORRUPT, "object \"%s\" has %zu bytes instead of %llu", m->ref.key, b.len,
-                    (unsigned long long)m->ref.size);
-    if (!r) r = open_payload(&b, BLOB_KIND_INTERMEDIATE, m->ref.key, &blob, &c, err);
-    buf_release(&b);
+    if (object->len != m->ref.size)
+        return err_set(err, ERR_CORRUPT, "object \"%s\" has %zu bytes instead of %llu", m->ref.key, object->len,
+                       (unsigned long long)m->ref.size);
+    int r = open_payload(object, BLOB_KIND_INTERMEDIATE, m->ref.key, &blob, &c, err);
     if (r) return r;
     uint16_t format = cursor_u16(&c);
     cursor_u16(&c);
     uint32_t n = cursor_u32(&c);
     cursor_u64(&c);
-    for (uint32_t i = 0; i < n && !c.bad; i++) decode_leaf(&c, tree_add_leaf(t));
-    if (c.bad || format != 1 || n != m->n_leaves)
+    if (!format || format > TREE_FORMAT) c.bad = true;
+    for (uint32_t i = 0; i < n && !c.bad; i++) decode_leaf(&c, format, tree_add_leaf(t));
+    if (c.bad || n != m->n_leaves)
         r = err_set(err, ERR_CORRUPT, "intermediate object \"%s\" cannot be read (format %u)", m->ref.key,
                     format);
     blob_close(blob);
     return r;
+}
+
+static int load_intermediates(struct object_store *store, struct tree *t, const struct intermediate *list,
+                              uint32_t n, struct err *err) {
+    struct object_range *ranges = xcalloc(n, sizeof *ranges);
+    size_t n_ranges = 0, at = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (list[i].ref.size)
+            ranges[n_ranges++] =
+                (struct object_range){.key = list[i].ref.key, .version = list[i].ref.version, .len = SIZE_MAX};
+    int r = object_get_many(store, ranges, n_ranges, err);
+    if (r == -ERR_NOT_FOUND) {
+        struct err why = err ? *err : (struct err)ERR_INIT;
+        r = err_set(err, ERR_CORRUPT, "an intermediate object is missing: %.300s", why.text);
+    }
+    for (uint32_t i = 0; i < n && !r; i++) {
+        if (list[i].ref.size)
+            r = read_intermediate(&ranges[at++].out, t, &list[i], err);
+        else
+            for (uint32_t k = 0; k < list[i].n_leaves; k++) leaf_copy(tree_add_leaf(t), &list[i].inlined[k]);
+    }
+    for (size_t i = 0; i < n_ranges; i++) buf_release(&ranges[i].out);
+    free(ranges);
+    return r;
+}
+
+int tree_load_intermediate(struct object_store *store, struct tree *t, const struct intermediate *m,
+                           struct err *err) {
+    return load_intermediates(store, t, m, 1, err);
 }
 
 int tree_load_root(struct object_store *store, const char *root_key, const char *version, struct tree **ret,
@@ -289,8 +360,8 @@ int tree_load(struct object_store *store, const char *root_key, const char *vers
     struct tree *t;
     int r = tree_load_root(store, root_key, version, &t, err);
     if (r) return r;
-    for (uint32_t i = 0; i < t->n_intermediates && !r; i++)
-        r = tree_load_intermediate(store, t, &t->intermediates[i], err);
+    r = load_intermediates(store, t, t->intermediates, t->n_intermediates, err);
+    for (uint32_t i = 0; i < t->n_intermediates; i++) drop_inlined(&t->intermediates[i]);
     if (r)
         tree_unref(t);
     else
@@ -301,7 +372,7 @@ int tree_load(struct object_store *store, const char *root_key, const char *vers
 /* ---- committing ---- */
 
 static void encode_intermediate(struct buf *b, const struct leaf *leaves, uint32_t n, uint32_t partition) {
-    buf_add_u16(b, 1);
+    buf_add_u16(b, TREE_FORMAT);
     buf_add_u16(b, 0);
     buf_add_u32(b, n);
     buf_add_u32(b, partition);
@@ -391,7 +462,7 @@ static const struct intermediate *same_intermediate(const struct tree *old, cons
     for (uint32_t i = 0, at = 0; old && i < old->n_intermediates && !found;
          at += old->intermediates[i++].n_leaves) {
         const struct intermediate *m = &old->intermediates[i];
-        if (hashes[i] != hash) continue;
+        if (hashes[i] != hash || !m->ref.size) continue;
         buf_clear(&b);
         encode_intermediate(&b, old->leaves + at, m->n_leaves, m->partition);
         if (b.len == payload->len && !memcmp(b.data, payload->data, b.len)) found = m;
@@ -408,10 +479,19 @@ static void sum_leaves(struct intermediate *m, const struct leaf *leaves) {
     }
 }
 
+static bool leaves_fit(const struct tree *t) {
+    struct buf b = BUF_INIT;
+    for (uint32_t i = 0; i < t->n_leaves && b.len <= ROOT_INLINE_BYTES; i++) encode_leaf(&b, &t->leaves[i]);
+    bool fit = b.len <= ROOT_INLINE_BYTES;
+    buf_release(&b);
+    return fit;
+}
+
 static int put_intermediates(struct object_store *store, struct tree *t, const struct tree *old,
                              const char *prefix, struct rng *rng, struct err *err) {
     struct buf payload = BUF_INIT;
     uint64_t *hashes = old_hashes(old);
+    bool inlined = leaves_fit(t);
     int r = 0;
     sort_leaves(t);
     free(t->intermediates);
@@ -424,10 +504,10 @@ static int put_intermediates(struct object_store *store, struct tree *t, const s
         sum_leaves(m, t->leaves + at);
         buf_clear(&payload);
         encode_intermediate(&payload, t->leaves + at, m->n_leaves, m->partition);
-        const struct intermediate *same = same_intermediate(old, hashes, &payload);
+        const struct intermediate *same = inlined ? NULL : same_intermediate(old, hashes, &payload);
         if (same)
             m->ref = same->ref;
-        else
+        else if (!inlined)
             r = put_intermediate(store, &payload, prefix, rng, &m->ref, err);
         t->n_docs += m->n_docs;
         t->n_deleted += m->n_deleted;

@@ -25,10 +25,13 @@ struct leaf {
     uint64_t raw_bytes, live_sum;
     char *id_min, *id_max;
     uint32_t id_min_len, id_max_len;
+    struct hot_range *hot; /* of the segment; ascending */
+    uint32_t n_hot;
 };
 
 struct intermediate {
-    struct object_ref ref;
+    struct object_ref ref; /* size 0: its leaves stand in the root */
+    struct leaf *inlined;  /* then: n_leaves, of a root that was loaded alone */
     uint32_t partition, n_leaves; /* block that covers the leaves' */
     uint64_t n_docs, n_deleted, bytes;
 };
@@ -59,7 +62,9 @@ struct tree {
     uint64_t n_docs, n_deleted, bytes;
 };
 
-enum { INTERMEDIATE_MAX_LEAVES = 128 };
+/* Leaves stand in the root while all of them take no more than ROOT_INLINE_BYTES there: then root and leaves are one
+ * read and one write. */
+enum { INTERMEDIATE_MAX_LEAVES = 128, ROOT_INLINE_BYTES = 64 * 1024 };
 
 struct tree *tree_ref(struct tree *);
 void tree_unref(struct tree *);
@@ -68,10 +73,10 @@ struct tree *tree_new_empty(const char *cid, const char *root_key);
 /* Loads root (version NULL = current) and intermediates. ERR_NOT_FOUND when there is no such root. */
 int tree_load(struct object_store *, const char *root_key, const char *version, struct tree **ret,
               struct err *);
-/* The root alone: leaves are not loaded (n_leaves 0); n_docs, n_deleted, bytes are the root's own totals. */
+/* The root alone: leaves are not loaded (n_leaves 0; but see intermediate.inlined); n_docs, n_deleted, bytes are the root's own totals. */
 int tree_load_root(struct object_store *, const char *root_key, const char *version, struct tree **ret,
                    struct err *);
-/* Adds the leaves of one intermediate to a tree. */
+/* Adds the leaves of one intermediate (of any tree) to a tree. */
 int tree_load_intermediate(struct object_store *, struct tree *, const struct intermediate *, struct err *);
 /* A writable copy with the old one's leaves, version and etag cleared. */
 struct tree *tree_copy(const struct tree *);
