@@ -53,8 +53,20 @@ static int time_query(struct engine *e, const struct view *v, const char *name, 
     return r;
 }
 
+/* --stats: requests, waves and bytes of the object store, and time, of all that the command did so far. */
+static void print_cost(struct engine *e, int64_t start_us, const struct answer *a) {
+    struct engine_counters c;
+    engine_counters(e, &c);
+    fprintf(stderr,
+            "{\"ms\":%.1f,\"query_ms\":%.1f,\"gets\":%llu,\"heads\":%llu,\"waves\":%llu,\"bytes\":%llu,"
+            "\"cache_bytes\":%llu,\"cache_dir_hits\":%llu}\n",
+            (double)(clock_mono_us(&clock_system) - start_us) / 1000, (double)a->took_us / 1000,
+            (unsigned long long)c.gets, (unsigned long long)c.heads, (unsigned long long)c.waves,
+            (unsigned long long)c.bytes_got, (unsigned long long)c.cache_bytes, (unsigned long long)c.disk_hits);
+}
+
 static int answer_query(struct engine *e, const struct options *opt, const struct query_request *q,
-                        struct buf *out, struct err *err) {
+                        int64_t start_us, struct buf *out, struct err *err) {
     struct collection_info c;
     struct snapshot_info at;
     struct view *v = NULL;
@@ -65,6 +77,7 @@ static int answer_query(struct engine *e, const struct options *opt, const struc
                       : engine_view_live(e, c.cid, q->consistent, &v, err);
     if (!r) r = engine_query(e, v, c.name, q, &cancel, &a, err);
     if (!r) r = answer_format(a, q, view_schema(v), out, err);
+    if (!r && opt->stats) print_cost(e, start_us, a);
     if (!r && opt->repeat > 1) r = time_query(e, v, c.name, q, opt->repeat, err);
     answer_free(a);
     view_unref(v);
@@ -79,11 +92,12 @@ int cmd_query(const struct options *opt, struct err *err) {
     struct sigaction sa = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
     int r;
 
+    int64_t start_us = clock_mono_us(&clock_system);
     query_request_init(&q);
     if ((r = query_request_parse_spec(spec, strlen(spec), &q, err))) goto out;
     if ((r = options_open(opt, &e, err))) goto out;
     sigaction(SIGINT, &sa, NULL);
-    r = answer_query(e, opt, &q, &out, err);
+    r = answer_query(e, opt, &q, start_us, &out, err);
 out:
     if (r == -ERR_INVALID && err->column) r = say_bad_spec(spec, err);
     if (!r && out.len) fwrite(out.data, 1, out.len, stdout);

@@ -98,6 +98,11 @@ static const struct option_row rows[] = {
     {0, "build-age", "MS", NUMBER, AT(build_age_ms), C_DATA, -1, INT64_MAX, NULL},
     {0, "threads", "N", NUMBER, AT(threads), C_DATA, 0, 256, NULL},
     {0, "counters", NULL, FLAG, AT(counters), C_STATUS | C_CLONE, 0, 0, NULL},
+    {0, "cache-bytes", "N", NUMBER, AT(cache_bytes), C_DATA, 1, INT64_MAX, NULL},
+    {0, "cache-dir", "DIR", TEXT, AT(cache_dir), C_DATA, 0, 0, NULL},
+    {0, "cache-dir-bytes", "N", NUMBER, AT(cache_dir_bytes), C_DATA, 1, INT64_MAX, NULL},
+    {0, "stats", NULL, FLAG, AT(stats), C_QUERY, 0, 0,
+     "also print what the query cost, from opening the data on, as a line of JSON on stderr"},
     {0, "repeat", "N", NUMBER, AT(repeat), C_QUERY, 1, 1000000, NULL},
     {'h', "help", NULL, FLAG, AT(help), C_ALL, 0, 0, "this text"},
     {'V', "version", NULL, FLAG, AT(version), C_ALL, 0, 0, "the version"},
@@ -316,6 +321,7 @@ int options_parse(int argc, char **argv, struct options *o, struct err *err) {
     }
     int r = check_whole(argc, argv, o, err);
     if (!r) r = make_absolute(&o->embedding_key_file, err);
+    if (!r) r = make_absolute(&o->cache_dir, err);
     return r ? r : resolve_data_dir(o, err);
 }
 
@@ -327,6 +333,7 @@ void options_release(struct options *o) {
     free(o->snapshot);
     free(o->embedding_url);
     free(o->embedding_key_file);
+    free(o->cache_dir);
 }
 
 /* ---- what commands share ---- */
@@ -345,8 +352,38 @@ static int make_directories(const char *path, struct err *err) {
     return r;
 }
 
+/* A whole number in the environment; 0 when there is none. */
+static uint64_t env_number(const char *name) {
+    const char *value = getenv(name);
+    char *end;
+    errno = 0;
+    unsigned long long v = value && *value >= '0' && *value <= '9' ? strtoull(value, &end, 10) : 0;
+    if (!value || !*value) return 0;
+    if (!(*value >= '0' && *value <= '9') || *end || errno) {
+        fprintf(stderr, "ldbfs: %s is not a whole number and is ignored\n", name);
+        return 0;
+    }
+    return v;
+}
+
+static const char *env_text(const char *name) {
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
+static void options_store(const struct options *o, struct engine_options *ret) {
+    const char *get_ms = env_text("LDBFS_SIMULATE_GET_MS");
+    ret->cache_bytes = o->cache_bytes > 0 ? (uint64_t)o->cache_bytes : env_number("LDBFS_CACHE_BYTES");
+    ret->cache_dir = o->cache_dir ? o->cache_dir : env_text("LDBFS_CACHE_DIR");
+    ret->cache_dir_bytes = o->cache_dir_bytes > 0 ? (uint64_t)o->cache_dir_bytes : env_number("LDBFS_CACHE_DIR_BYTES");
+    ret->simulate_remote = get_ms != NULL;
+    ret->simulate_get_ms = (unsigned)MIN(env_number("LDBFS_SIMULATE_GET_MS"), (uint64_t)60000);
+    ret->simulate_bytes_per_s = env_number("LDBFS_SIMULATE_MB_S") * 1000000;
+}
+
 void options_engine(const struct options *o, bool background, struct engine_options *ret) {
     engine_options_init(ret);
+    options_store(o, ret);
     ret->data_dir = o->data_dir;
     ret->background = background;
     if (o->build_bytes > 0) ret->build_bytes = (uint64_t)o->build_bytes;
@@ -404,8 +441,8 @@ void options_print_counters(struct engine *e, FILE *out) {
     fprintf(out, "{\"puts\":%llu,\"gets\":%llu,\"heads\":%llu,\"lists\":%llu,\"deletes\":%llu,\"maps\":%llu,",
             (unsigned long long)c.puts, (unsigned long long)c.gets, (unsigned long long)c.heads,
             (unsigned long long)c.lists, (unsigned long long)c.deletes, (unsigned long long)c.maps);
-    fprintf(out, "\"bytes_put\":%llu,\"bytes_got\":%llu,", (unsigned long long)c.bytes_put,
-            (unsigned long long)c.bytes_got);
+    fprintf(out, "\"bytes_put\":%llu,\"bytes_got\":%llu,\"waves\":%llu,", (unsigned long long)c.bytes_put,
+            (unsigned long long)c.bytes_got, (unsigned long long)c.waves);
     fprintf(out, "\"queries\":%llu,\"records\":%llu,\"builds\":%llu,\"merges\":%llu,\"fsyncs\":%llu}\n",
             (unsigned long long)c.queries, (unsigned long long)c.records, (unsigned long long)c.builds,
             (unsigned long long)c.merges, (unsigned long long)c.fsyncs);

@@ -39,7 +39,10 @@ struct options {
     int64_t retention_ms;                     /* engine_options; -1 = the project's */
     int64_t threads;                          /* engine_options; 0 = number of cores */
     char *embedding_url, *embedding_key_file; /* engine_options */
-    int64_t repeat;                           /* query: times, with timings on stderr */
+    int64_t cache_bytes, cache_dir_bytes;     /* engine_options; -1 = the environment's, else the default */
+    char *cache_dir;
+    int64_t repeat; /* query: times, with timings on stderr */
+    bool stats;     /* query: what it cost, on stderr */
 };
 
 struct command {

@@ -2,11 +2,14 @@
  * system. */
 #include "engine_internal.h"
 #include "fn/deadline.h"
+#include "index/page_cache.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define CACHE_BYTES ((uint64_t)1 << 30)
 
 void engine_options_init(struct engine_options *o) {
     *o = (struct engine_options){.retention_ms = -1};
@@ -58,7 +61,7 @@ static void set_fault(struct engine *e, const char *spec) {
         object_store_fault_set(e->fault, op, after, (enum fault_kind)kind);
 }
 
-/*   objects:  count -> [fault ->] directory      log: directory      metadata: SQLite      invoker: thread
+/*   objects:  [disk cache ->] count -> [remote ->] [fault ->] directory      log: directory      metadata: SQLite      invoker: thread
  * pool embedder: OpenAI-compatible HTTP, nothing until it is used */
 static int open_backends(struct engine *e, const struct engine_options *o, struct err *err) {
     struct core *core = &e->core;
@@ -70,7 +73,9 @@ static int open_backends(struct engine *e, const struct engine_options *o, struc
     int r = object_store_dir_open(buf_str(&path), core->clock, &dir, err);
     if (!r) {
         if (o->object_fault) dir = e->fault = object_store_fault(dir);
+        if (o->simulate_remote) dir = object_store_remote(dir, o->simulate_get_ms, o->simulate_bytes_per_s);
         core->objects = e->counter = object_store_count(dir);
+        if (!object_can_map(dir)) core->objects->pages = e->pages = page_cache_new(o->cache_bytes ? o->cache_bytes : CACHE_BYTES);
         buf_clear(&path);
         buf_printf(&path, "%s/log", o->data_dir);
         r = log_store_dir_open(buf_str(&path), &core->logs, err);
@@ -123,6 +128,7 @@ void engine_close(struct engine *e) {
     metadata_close(e->core.meta);
     if (e->core.logs) e->core.logs->ops->close(e->core.logs);
     object_store_close(e->core.objects);
+    page_cache_free(e->pages);
     pthread_mutex_destroy(&e->core.lock);
     free(e->data_dir);
     free(e);
@@ -502,20 +508,28 @@ void engine_counters(struct engine *e, struct engine_counters *ret) {
     struct object_counts c;
     struct core *core = &e->core;
     object_store_counts(e->counter, &c);
-    *ret = (struct engine_counters){c.puts,
-                                    c.gets,
-                                    c.heads,
-                                    c.lists,
-                                    c.deletes,
-                                    c.maps,
-                                    c.bytes_put,
-                                    c.bytes_got,
-                                    counter_get(&core->n_queries),
-                                    counter_get(&core->n_records),
-                                    counter_get(&core->n_builds),
-                                    counter_get(&core->n_merges),
-                                    0,
-                                    counter_get(&core->n_segments_searched)};
+    *ret = (struct engine_counters){.puts = c.puts,
+                                    .gets = c.gets,
+                                    .heads = c.heads,
+                                    .lists = c.lists,
+                                    .deletes = c.deletes,
+                                    .maps = c.maps,
+                                    .bytes_put = c.bytes_put,
+                                    .bytes_got = c.bytes_got,
+                                    .waves = c.waves,
+                                    .queries = counter_get(&core->n_queries),
+                                    .records = counter_get(&core->n_records),
+                                    .builds = counter_get(&core->n_builds),
+                                    .merges = counter_get(&core->n_merges),
+                                    .segments_searched = counter_get(&core->n_segments_searched)};
+    if (e->pages) {
+        struct page_cache_stats p;
+        page_cache_stats(e->pages, &p);
+        ret->cache_bytes = p.bytes;
+        ret->cache_pinned_bytes = p.pinned_bytes;
+        ret->cache_max_bytes = p.max_bytes;
+        ret->cache_evictions = p.evictions;
+    }
     pthread_mutex_lock(&core->lock);
     for (size_t i = 0; i < core->n_colls; i++) ret->fsyncs += log_fsyncs(core->colls[i]->log);
     pthread_mutex_unlock(&core->lock);

@@ -10,7 +10,8 @@
 
 struct engine {
     struct core core;
-    struct object_store *counter, *fault; /* layers of core.objects, borrowed */
+    struct object_store *counter, *fault, *disk; /* layers of core.objects, borrowed; NULL: not there */
+    struct page_cache *pages;                    /* of what is read by requests */
     struct gateway gateway;
     struct scheduler *scheduler;
     char *data_dir;

@@ -1,6 +1,7 @@
 /* The Executor. Pieces are assigned by rendezvous hashing over (segment object, range): a change of the shard
  * count or of the tree moves few of them, so that caches stay warm. */
 #include "fn/executor.h"
+#include "index/page_cache.h"
 #include "util/codec.h"
 
 static uint32_t shard_of(const struct leaf *l, uint32_t range, uint32_t n_shards) {
@@ -106,6 +107,8 @@ int executor_run(void *ctx, const void *request, void *answer, struct err *err) 
     const struct exec_request *q = request;
     struct exec_answer *a = answer;
     struct pieces p;
+    struct page_hold hold; /* of this thread: the Router's is of another */
+    page_hold_begin(&hold, q->view->coll->core->objects->pages);
     int r = pieces_init(&p, q, err);
     if (r) goto out;
     if (q->kind == EXEC_KNN)
@@ -115,5 +118,6 @@ int executor_run(void *ctx, const void *request, void *answer, struct err *err) 
     if (q->kind == EXEC_SEARCH) counter_add(&q->view->coll->core->n_segments_searched, count_segments(&p));
 out:
     pieces_release(&p);
+    page_hold_end(&hold);
     return r;
 }

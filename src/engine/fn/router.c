@@ -4,9 +4,12 @@
 #include "fn/embed.h"
 #include "fn/executor.h"
 #include "fn/gateway.h"
+#include "index/page_cache.h"
+#include "index/segment_want.h"
 #include "query/explain.h"
 #include "query/facet.h"
 #include "query/fuse.h"
+#include "query/prefetch.h"
 
 enum { MAX_SHARDS = 1024, ANSWER_MAX_BYTES = 128 << 20 };
 
@@ -118,8 +121,29 @@ static int compile(struct routing *rt, struct err *err) {
     return r;
 }
 
+/* Over a remote store: reads ahead what the evaluation will need. */
+static int prefetch(struct routing *rt, bool expanded, struct err *err) {
+    const struct view *v = rt->view;
+    if (object_can_map(rt->core->objects)) return 0;
+    struct search_part *parts = xcalloc(v->n_base, sizeof *parts);
+    for (uint32_t i = 0; i < v->n_base; i++)
+        parts[i] = (struct search_part){
+            v->parts[i].segment, v->parts[i].deletes, 0, segment_n_docs(v->parts[i].segment), i, NULL};
+    struct prefetch p = {.query = rt->query,
+                         .stats = expanded ? &rt->stats : NULL,
+                         .partition_field = v->schema->partition_field,
+                         .parts = parts,
+                         .n_parts = v->n_base,
+                         .cancel = &rt->deadline.stop};
+    int r = search_prefetch(&p, err);
+    free(parts);
+    return r;
+}
+
 static int collect_stats(struct routing *rt, struct err *err) {
     search_stats_init(&rt->stats, rt->query);
+    int ahead = prefetch(rt, false, err);
+    if (ahead) return ahead;
     for (uint32_t i = 0; i < rt->view->n_parts; i++) {
         const struct view_part *p = &rt->view->parts[i];
         struct search_part part = {p->segment, p->deletes, 0, segment_n_docs(p->segment), i, NULL};
@@ -129,7 +153,7 @@ static int collect_stats(struct routing *rt, struct err *err) {
         if (r) return r;
     }
     search_expand_finish(&rt->stats, rt->query);
-    return 0;
+    return rt->query->n_fuzzy ? prefetch(rt, true, err) : 0;
 }
 
 /* ---- fan-out ---- */
@@ -256,8 +280,21 @@ static int explain(const struct routing *rt, const struct search_hit *h, struct 
     return r;
 }
 
+/* The documents of an answer in one wave: most are there already (query/collect.h). */
+static int fetch_ahead(const struct routing *rt, const struct search_hit *hits, uint32_t n, struct err *err) {
+    struct fetch f = FETCH_INIT;
+    if (rt->req->format == FORMAT_IDS || object_can_map(rt->core->objects)) return 0;
+    for (uint32_t i = 0; i < n; i++)
+        segment_want_hit(&f, rt->view->parts[hits[i].part_no].segment, hits[i].docno, true);
+    int r = fetch_run(&f, err);
+    fetch_release(&f);
+    return r;
+}
+
 static int fetch(const struct routing *rt, struct search_result *found, struct answer *a, struct err *err) {
     uint32_t from = MIN(rt->req->from, found->n_hits), n = MIN(rt->req->size, found->n_hits - from);
+    int ahead = fetch_ahead(rt, found->hits + from, n, err);
+    if (ahead) return ahead;
     a->total = found->total;
     a->max_score = found->max_score;
     size_t bytes = 0;
@@ -302,6 +339,8 @@ int router_query(struct core *core, const struct view *view, const char *collect
     int64_t start = clock_mono_us(&clock_system);
     rt.n_shards =
         MIN(MAX(__atomic_load_n(&view->coll->n_shards, __ATOMIC_RELAXED), 1u), (uint32_t)MAX_SHARDS);
+    struct page_hold hold;
+    page_hold_begin(&hold, core->objects->pages);
     counter_add(&core->n_queries, 1);
     deadline_start(&rt.deadline, cancel, req->timeout_ms);
     int r = compile(&rt, err);
@@ -310,6 +349,7 @@ int router_query(struct core *core, const struct view *view, const char *collect
     if (!r)
         r = rt.query->root->kind == QUERY_FUSE ? run_fused(&rt, &found, err) : run_search(&rt, &found, err);
     if (!r) r = fetch(&rt, &found, a, err);
+    page_hold_end(&hold);
     deadline_end(&rt.deadline);
     a->collection = xstrdup(collection);
     a->seq = view->seq;

@@ -4,6 +4,7 @@
 #include <zstd.h>
 
 #include "index/column.h"
+#include "index/fetch.h"
 #include "index/index.h"
 
 enum { ZSTD_LEVEL = 3, WORTH_COMPRESSING = 128 };
@@ -235,6 +236,14 @@ int docstore_copy_block(const struct docstore *d, uint32_t docno, struct docstor
     blob_write(w->out, p, b.packed_len);
     w->block_first = w->n;
     return 0;
+}
+
+void docstore_want(const struct docstore *d, uint32_t docno, struct fetch *f) {
+    struct block b;
+    if (find_block(d, docno, &b, NULL)) return;
+    fetch_want(f, d->blob, d->place.starts_off + (uint64_t)docno * d->place.start_width / 8,
+               packed_size(2, d->place.start_width));
+    fetch_want(f, d->blob, d->place.blocks_off + b.off, b.packed_len);
 }
 
 int docstore_verify(const struct docstore *d, uint64_t *ret_raw_bytes, struct err *err) {

@@ -53,4 +53,7 @@ int docstore_block_of(const struct docstore *, uint32_t docno, uint32_t *ret_fir
                       uint32_t *ret_bytes, struct err *);
 /* Copies the block of docno whole, compressed as it is. */
 int docstore_copy_block(const struct docstore *, uint32_t docno, struct docstore_writer *, struct err *);
+/* What docstore_get will read, as far as it can be known by now (index/fetch.h). */
+struct fetch;
+void docstore_want(const struct docstore *, uint32_t docno, struct fetch *);
 int docstore_verify(const struct docstore *, uint64_t *ret_raw_bytes, struct err *);

@@ -1,5 +1,6 @@
 /* Top-k selection by score or by sort keys, and the merge of parts. */
 #include "query/collect.h"
+#include "index/segment_want.h"
 #include <math.h>
 
 enum source_kind { SOURCE_NONE, SOURCE_SCORE, SOURCE_ID, SOURCE_COLUMN };
@@ -242,7 +243,7 @@ int collector_begin(struct collector *c, struct search_ctx *ctx, struct err *err
     c->n = 0;
     c->floor = 0;
     c->theta = -INFINITY;
-    if (c->by_score && c->want && c->n_best == c->want) {
+    if (c->by_score && c->want && c->n_best == c->want && !c->deferred) {
         c->theta = c->best[c->n_best - 1].hit.score;
         c->floor = (uint64_t)score_bits(c->theta) << 32;
     }
@@ -312,7 +313,7 @@ static int fetch_values(const struct collector *c, struct candidate *candidate, 
         text += values[i].text_len;
         hit->sort[i] = values[i];
     }
-    if (c->by_id) r = fetch_id(candidate, err);
+    if (c->by_id && !c->deferred) r = fetch_id(candidate, err);
 out:
     buf_release(&texts);
     return r;
@@ -378,14 +379,76 @@ static int merge_part(struct collector *c, struct candidate *list, uint32_t n, s
     return r;
 }
 
+/* ---- deferred ---- */
+
+enum { AHEAD_DOCUMENTS = 64, AHEAD_ROUNDS = 3 }; /* of more candidates only the ids are fetched ahead */
+
+static void append_part(struct collector *c, struct candidate *list, uint32_t n) {
+    c->best = xrealloc(c->best, ((size_t)c->n_best + n) * sizeof *c->best);
+    memcpy(c->best + c->n_best, list, n * sizeof *list);
+    c->n_best += n;
+}
+
+/* Without ids, _id as a key says nothing. */
+static int by_known_keys(const void *a, const void *b, void *collector) {
+    const struct collector *c = collector;
+    return compare_keys(c->sort, c->n_sort, &((const struct candidate *)a)->hit,
+                        &((const struct candidate *)b)->hit);
+}
+
+static int by_all(const void *a, const void *b, void *collector) {
+    const struct collector *c = collector;
+    return search_hit_compare(c->sort, c->n_sort, &((const struct candidate *)a)->hit,
+                              &((const struct candidate *)b)->hit);
+}
+
+static void cut(struct collector *c, uint32_t n) {
+    release_candidates(c->best, n, c->n_best);
+    c->n_best = MIN(c->n_best, n);
+}
+
+/* One wave for what all candidates lack (more where the tables that say where it is are missing too). */
+static int fetch_ahead(struct collector *c, struct err *err) {
+    struct fetch f = FETCH_INIT;
+    bool documents = !c->ids_only && c->n_best <= AHEAD_DOCUMENTS;
+    int r = 0;
+    for (int round = 0; round < AHEAD_ROUNDS && !r; round++) {
+        for (uint32_t i = 0; i < c->n_best; i++)
+            segment_want_hit(&f, c->best[i].segment, c->best[i].hit.docno, documents);
+        if (!f.n) break;
+        r = fetch_run(&f, err);
+    }
+    fetch_release(&f);
+    return r;
+}
+
+static int settle_deferred(struct collector *c, struct err *err) {
+    uint32_t keep = c->n_best;
+    if (keep > c->want) {
+        qsort_r(c->best, c->n_best, sizeof *c->best, by_known_keys, c);
+        for (keep = c->want; keep < c->n_best && !by_known_keys(&c->best[keep], &c->best[c->want - 1], c); keep++) {
+        }
+        cut(c, keep);
+    }
+    int r = fetch_ahead(c, err);
+    for (uint32_t i = 0; i < c->n_best && !r; i++) r = fetch_id(&c->best[i], err);
+    if (r) return r;
+    if (c->n_best) qsort_r(c->best, c->n_best, sizeof *c->best, by_all, c);
+    cut(c, c->want);
+    return 0;
+}
+
 int collector_end(struct collector *c, struct err *err) {
     uint32_t n = c->n;
     if (!n) return 0;
     struct candidate *list = xmalloc(n * sizeof *list);
+    c->deferred |= segment_is_remote(c->ctx->part->segment);
     int r = drain(c, list, err);
     c->n = 0;
     if (r) {
         release_candidates(list, 0, n);
+    } else if (c->deferred) {
+        append_part(c, list, n);
     } else if (c->n_best) {
         r = merge_part(c, list, n, err);
     } else {
@@ -399,6 +462,8 @@ int collector_end(struct collector *c, struct err *err) {
 }
 
 int collector_finish(struct collector *c, struct search_hit **ret, uint32_t *ret_n, struct err *err) {
+    int settled = c->deferred ? settle_deferred(c, err) : 0;
+    if (settled) return settled;
     for (uint32_t i = 0; i < c->n_best; i++) {
         int r = fetch_id(&c->best[i], err);
         if (r) return r;

@@ -3,7 +3,11 @@
  * Within a part documents are compared by keys that are cheap there (ordinals, document numbers); at the
  * part's end the survivors are merged into one list over all parts, by values and, for ties, ids. Ids are
  * read for ties and for the final hits only. The order is total, so the division into parts cannot change the
- * result. */
+ * result.
+ *
+ * Over segments that are read by requests, ids would be read one by one. There all parts' survivors wait (deferred)
+ * until the end; those that cannot be among the best whatever their ids are dropped, the ids and documents of the rest
+ * are fetched together, and only then are they ordered. */
 #pragma once
 #include "query/search_internal.h"
 
@@ -16,6 +20,7 @@ struct collector {
     uint32_t n_sort, want;
     bool by_score; /* score descending, then id */
     bool by_id;    /* some key is _id */
+    bool ids_only; /* nobody will read the hits' documents */
     uint64_t total;
     float max_score; /* of all matches, -INFINITY if there are none */
     /* the current part */
@@ -27,8 +32,9 @@ struct collector {
     uint64_t floor; /* by_score: nothing below can be among the best */
     float theta;    /* the same as a score, for a quick no */
     /* over all parts, best first */
-    struct candidate *best;
+    struct candidate *best; /* deferred: of each part, in no order */
     uint32_t n_best;
+    bool deferred;
 };
 /* n_sort 0: by score. The keys are borrowed. */
 void collector_init(struct collector *, const struct sort_key *, uint32_t n_sort, uint32_t want);

@@ -464,6 +464,7 @@ int query_compile(const struct query_request *request, const struct schema *sche
         r = err_set(err, ERR_INVALID, "window: the query is not a hybrid (rrf, mm or l2)");
     bool shown = request->format == FORMAT_JSONL || request->format == FORMAT_JSON;
     c.query->needs_scores = shown || (!c.query->n_sort && request->format != FORMAT_COUNT);
+    c.query->ids_only = request->format == FORMAT_IDS || request->format == FORMAT_COUNT;
     for (uint32_t i = 0; i < c.query->n_sort; i++)
         if (!strcmp(c.query->sort[i].field, "_score")) c.query->needs_scores = true;
     return compiler_finish(&c, r, root, ret);

@@ -21,6 +21,7 @@ struct docset_job {
     const volatile int *cancel;
     uint64_t *bits; /* allocated on the first document */
     uint64_t work;  /* postings and terms seen since the last poll */
+    bool unread;    /* something was not there yet: see add_postings */
 };
 
 static size_t bitmap_words(uint32_t n_docs) {
@@ -42,6 +43,10 @@ static int job_poll(struct docset_job *job, uint64_t work, struct err *err) {
 static int add_postings(struct docset_job *job, const struct term_info *info, struct err *err) {
     struct postings p;
     int r = postings_open(&p, job->field, info, false, false, err);
+    if (r == -ERR_AGAIN) { /* a plan of what to fetch: on to what else there is */
+        job->unread = true;
+        return job_poll(job, 16, err);
+    }
     if (r) return r;
     uint64_t *bits = job_bits(job), seen = 0;
     uint32_t doc = job->lo ? postings_advance(&p, job->lo) : postings_next(&p);
@@ -277,6 +282,7 @@ int docset_build(const struct segment *segment, const struct query_node *node, u
             r = err_set(err, ERR_UNSUPPORTED, "this kind of clause on '%s' is not supported", node->field);
         }
     }
+    if (!r && job.unread) r = err_set(err, ERR_AGAIN, "postings of '%s' are not read yet", node->field);
     if (r) {
         free(job.bits);
         return r;

@@ -231,6 +231,7 @@ int search_knn(const struct query *query, uint32_t which, const struct search_st
     scan.query_norm = sqrtf(dot_function()(node->vector, node->vector, node->dimensions));
     search_ctx_init(&ctx, query, stats, parts, n_parts, cancel);
     collector_init(&c, NULL, 0, node->k);
+    c.ids_only = query->ids_only;
     for (size_t i = 0; i < n_parts && !r; i++) r = scan_part(&ctx, i, &scan, &c, err);
     if (r) goto out;
     struct knn_result result = {0};

@@ -110,6 +110,7 @@ struct query { /* immutable after check; owns its arena */
     struct partition_set partitions;
     uint32_t window; /* FUSE: how many hits of a side are fused, at most */
     bool needs_scores;
+    bool ids_only; /* the answer needs no documents */
     uint32_t n_sort;
     struct sort_key
         sort[SORT_MAX_KEYS]; /* none: by score descending; the tie break by id ascending is implied */

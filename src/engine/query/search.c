@@ -101,6 +101,7 @@ int search_run(const struct query *query, const struct search_stats *stats, cons
     search_ctx_init(&ctx, query, stats, parts, n_parts, cancel);
     ctx.knn = knn;
     collector_init(&c, query->sort, query->n_sort, want);
+    c.ids_only = query->ids_only;
     struct search_result result = {.facets = facets_new(query)};
     for (size_t i = 0; i < n_parts && !r; i++) r = run_part(&ctx, i, &c, result.facets, err);
     if (!r) r = collector_finish(&c, &result.hits, &result.n_hits, err);
