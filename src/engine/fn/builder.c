@@ -1,4 +1,15 @@
-/* The Builder: turns log records into a segment and commits it. Steps and races: docs/DESIGN.md, "Build". */
+/* The Builder: turns log records into segments and commits them. Steps and races: docs/DESIGN.md, "Build".
+ *
+ * Batches of records are read one after the other, written as segments side by side, and committed in their order:
+ *
+ *     read 1 | read 2 |          | read 3 |          | read 4 | ...
+ *            | write 1 --------- | commit 1 |
+ *                     | write 2 ----------- | commit 2 |
+ *                                         | write 3 ---------- | ...
+ *
+ * What a segment holds does not depend on the base, so it can be written before those in front of it are committed;
+ * what it replaces in the base is found when it is committed. Only a patch has to look into the base while it is
+ * read: it waits until nothing is uncommitted. */
 #include "fn/builder.h"
 #include "fn/catalog.h"
 #include "fn/split.h"
@@ -6,8 +17,17 @@
 #include <limits.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { BUILD_BATCH_BYTES = 64 << 20, COMMIT_ATTEMPTS = 20, WAIT_STEP_MS = 10, WAIT_LIMIT_MS = 120000 };
+enum {
+    LANES_MAX = 4,            /* segments written side by side: one for each core, at most these */
+    BATCH_BYTES = 32 << 20,   /* of records for one segment, at most */
+    BATCH_MIN = 4 << 20,      /* worth a segment while there is more to come */
+    INLINE_BYTES = 256 << 10, /* less is not worth a thread */
+    COMMIT_ATTEMPTS = 20,
+    WAIT_STEP_MS = 10,
+    WAIT_LIMIT_MS = 120000
+};
 
 static int load_base(struct coll *coll, struct base **ret, struct err *err) {
     int r = base_load_shared(coll, coll->root_key, NULL, ret, err);
@@ -17,9 +37,20 @@ static int load_base(struct coll *coll, struct base **ret, struct err *err) {
     return 0;
 }
 
+struct lookup {
+    const struct view *view;
+    bool stale; /* records before these are not in it yet */
+    bool refused;
+};
+
 static int base_lookup(void *ctx, const char *id, size_t len, struct buf *out, struct err *err) {
-    const struct view *v = ctx;
+    struct lookup *l = ctx;
+    const struct view *v = l->view;
     uint32_t part, docno;
+    if (l->stale) {
+        l->refused = true;
+        return -ERR_BUSY;
+    }
     int r = view_find(v, id, len, &part, &docno, err);
     if (r) return r;
     return part == v->n_parts ? -ERR_NOT_FOUND : segment_doc(v->parts[part].segment, docno, out, err);
@@ -102,21 +133,31 @@ static int mark_touched(struct edit *e, const struct batch *batch, struct err *e
     return r;
 }
 
+/* A batch on its way. */
 struct building {
     struct coll *coll;
     uint64_t epoch; /* of the lease */
     struct batch batch;
+    pthread_t thread; /* that writes the segments */
+    bool threaded;
+    int result; /* of writing */
+    struct err err;
     struct schema *schema; /* of the batch's records */
     struct leaf *leaves;   /* the batch's segments: one, or several by partition */
     uint32_t n_leaves;
     uint64_t written_sum;
 };
 
-/* The newest schema of the batch's records and of the tree: a writer may have been a moment behind an
- * extension. */
-static int batch_schema(struct building *b, const struct base *base, struct err *err) {
+/* The newest schema of the batch's records, of the tree and of the batch in front (NULL: none): a writer may have
+ * been a moment behind an extension. */
+static int batch_schema(struct building *b, const struct base *base, const struct building *front,
+                        struct err *err) {
     struct core *core = b->coll->core;
     const struct tree *t = base->tree;
+    if (front && front->schema->version >= MAX(b->batch.schema_version, t->schema_len ? t->schema_version : 0)) {
+        b->schema = schema_ref(front->schema);
+        return 0;
+    }
     if (t->schema_len && t->schema_version >= b->batch.schema_version)
         return schema_read_record(t->schema, t->schema_len, &b->schema, err);
     if (b->batch.schema_version)
@@ -227,51 +268,141 @@ static int commit_batch(struct building *b, struct base *base, struct err *err) 
     return r;
 }
 
-/* Builds one batch. *ret_more: there may be another. */
-static int build_one(struct coll *coll, uint64_t epoch, uint64_t up_to, bool *ret_more, uint64_t *ret_seq,
-                     struct err *err) {
-    struct building b = {.coll = coll, .epoch = epoch};
-    struct base *base;
-    *ret_more = false;
-    int r = load_base(coll, &base, err);
-    if (r) return r;
-    uint64_t start = base->tree->committed_seq;
-    *ret_seq = start;
-    struct log_cursor cursor = {.next_seq = start + 1};
-    struct view *v = view_of_base(coll, base);
-    if (up_to > start)
-        r = batch_read(coll->log, &cursor, up_to, BUILD_BATCH_BYTES, true, base_lookup, v, &b.batch, err);
+static void *write_main(void *p) {
+    struct building *b = p;
+    b->result = write_segments(b, &b->err);
+    return NULL;
+}
+
+static void building_free(struct building *b) {
+    if (!b) return;
+    if (b->threaded) pthread_join(b->thread, NULL);
+    batch_release(&b->batch);
+    schema_unref(b->schema);
+    for (uint32_t i = 0; i < b->n_leaves; i++) leaf_release(&b->leaves[i]);
+    free(b->leaves);
+    free(b);
+}
+
+/* ---- the pipeline ---- */
+
+struct pipeline {
+    struct coll *coll;
+    uint64_t epoch, up_to;
+    bool follow;                        /* up_to moves with the log */
+    struct base *base;                  /* the newest root known; NULL: to be loaded */
+    struct log_cursor cursor;           /* behind what was read */
+    /* uncommitted, oldest first: one may be committed while others are written */
+    struct building *batches[LANES_MAX + 1];
+    unsigned n, lanes;
+    uint64_t committed;
+    bool lost;      /* somebody else commits to this collection: what was read is of no use */
+    int unreadable; /* why nothing more is read; what was read before is committed first */
+    struct err err; /* of it */
+};
+
+static int need_base(struct pipeline *p, struct err *err) {
+    return p->base ? 0 : load_base(p->coll, &p->base, err);
+}
+
+static void forget_base(struct pipeline *p) {
+    base_unref(p->base);
+    p->base = NULL;
+}
+
+/* How much to read for the next segment; 0: nothing now. */
+static int next_size(struct pipeline *p, size_t *ret, struct err *err) {
+    uint64_t bytes;
+    bool any;
+    int r = p->follow ? log_end(p->coll->log, &p->up_to, &any, err) : 0;
+    *ret = 0;
+    if (r || p->cursor.next_seq > p->up_to) return r;
+    r = log_pending_bytes(p->coll->log, &p->cursor, &bytes, err);
+    if (r || (p->follow && (p->n || p->committed) && bytes < BATCH_MIN)) return r;
+    *ret = (size_t)MIN(MAX(bytes / p->lanes, (uint64_t)BATCH_MIN), (uint64_t)BATCH_BYTES);
+    return 0;
+}
+
+/* Reads the next batch into b. *ret_any false: there is none, or it has to wait. */
+static int read_batch(struct pipeline *p, struct building *b, bool *ret_any, struct err *err) {
+    size_t bytes;
+    struct log_cursor before = p->cursor;
+    int r = next_size(p, &bytes, err);
+    if (r || !bytes) return r;
+    struct lookup l = {.stale = p->n > 0};
+    struct view *v = view_of_base(p->coll, p->base);
+    l.view = v;
+    r = batch_read(p->coll->log, &p->cursor, p->up_to, bytes, true, base_lookup, &l, &b->batch, err);
     view_unref(v);
-    if (r || up_to <= start || b.batch.last_seq < b.batch.first_seq) goto out;
-    r = log_sync_all(coll->log, b.batch.last_seq, err); /* never commit what power loss could take back */
-    if (!r) r = batch_schema(&b, base, err);
-    if (!r && b.batch.n_docs) r = write_segments(&b, err);
+    if (l.refused) {
+        p->cursor = before;
+        err_clear(err);
+        return 0;
+    }
+    if (!r && b->batch.last_seq >= b->batch.first_seq) {
+        *ret_any = true;
+        r = batch_schema(b, p->base, p->n ? p->batches[p->n - 1] : NULL, err);
+    }
+    return r;
+}
+
+/* Reads the next batch and begins to write it. */
+static int start_batch(struct pipeline *p, bool *ret_any, struct err *err) {
+    *ret_any = false;
+    if (p->n && p->batches[p->n - 1]->batch.stop == LOG_RESTORE) return 0; /* what follows has another base */
+    int r = need_base(p, err);
+    if (r) return r;
+    uint64_t next = p->base->tree->committed_seq + 1;
+    if (!p->n && p->cursor.next_seq != next) p->cursor = (struct log_cursor){.next_seq = next};
+    struct building *b = xcalloc(1, sizeof *b);
+    b->coll = p->coll;
+    b->epoch = p->epoch;
+    r = read_batch(p, b, ret_any, err);
+    if (r || !*ret_any) {
+        building_free(b);
+        return r;
+    }
+    p->batches[p->n++] = b;
+    if (!b->batch.n_docs) return 0;
+    if (b->batch.bytes >= INLINE_BYTES) b->threaded = !pthread_create(&b->thread, NULL, write_main, b);
+    if (!b->threaded) write_main(b);
+    return 0;
+}
+
+/* Up to `most` batches are on their way. */
+static void start_batches(struct pipeline *p, unsigned most) {
+    bool any = true;
+    while (!p->unreadable && any && p->n < most) p->unreadable = start_batch(p, &any, &p->err);
+}
+
+static int join_oldest(struct pipeline *p, struct err *err) {
+    struct building *b = p->batches[0];
+    if (b->threaded) pthread_join(b->thread, NULL);
+    b->threaded = false;
+    if (b->result && err) *err = b->err;
+    return b->result;
+}
+
+/* Commits the oldest batch; a merge that came in between is fine, another build is not. */
+static int commit_oldest(struct pipeline *p, struct err *err) {
+    struct building *b = p->batches[0];
+    /* never commit what power loss could take back */
+    int r = log_sync_all(p->coll->log, b->batch.last_seq, err);
     if (!r) r = -ERR_CONFLICT;
     for (int i = 0; i < COMMIT_ATTEMPTS && r == -ERR_CONFLICT; i++) {
-        if (i) { /* somebody committed in between: a merge is fine, another build is not */
-            base_unref(base);
-            base = NULL;
-            err_clear(err);
-            if ((r = load_base(coll, &base, err))) goto out;
-            if (base->tree->committed_seq != start) {
-                *ret_more = true;
-                goto out;
-            }
-        }
-        r = commit_batch(&b, base, err);
+        err_clear(err);
+        if ((r = need_base(p, err))) return r;
+        p->lost = p->base->tree->committed_seq != b->batch.first_seq - 1;
+        if (p->lost) return 0;
+        r = commit_batch(b, p->base, err);
+        forget_base(p);
     }
-    if (!r) {
-        *ret_more = true;
-        *ret_seq = b.batch.last_seq;
-        counter_add(&coll->core->n_builds, 1);
-    }
-out:
-    base_unref(base);
-    batch_release(&b.batch);
-    schema_unref(b.schema);
-    for (uint32_t i = 0; i < b.n_leaves; i++) leaf_release(&b.leaves[i]);
-    free(b.leaves);
-    return r;
+    if (r) return r;
+    p->committed = b->batch.last_seq;
+    counter_add(&p->coll->core->n_builds, 1);
+    building_free(b);
+    memmove(p->batches, p->batches + 1, --p->n * sizeof *p->batches);
+    return 0;
 }
 
 /* Removes built log segments, by a root read anew. */
@@ -284,20 +415,46 @@ static int trim_log(struct coll *coll, struct err *err) {
     return r;
 }
 
-static int build_leased(struct coll *coll, uint64_t epoch, uint64_t up_to, uint64_t *ret_seq,
-                        struct err *err) {
-    bool more = true, did = false;
+static int run_pipeline(struct pipeline *p, struct err *err) {
     int r = 0;
-    while (more && !r) {
-        uint64_t before = *ret_seq;
-        r = build_one(coll, epoch, up_to, &more, ret_seq, err);
-        did |= *ret_seq != before;
+    start_batches(p, p->lanes);
+    while (!r && p->n && !p->lost) {
+        r = join_oldest(p, err);
+        if (r) break;
+        start_batches(p, p->lanes + 1);
+        r = commit_oldest(p, err);
+        if (!r && !p->lost) r = trim_log(p->coll, err);
+        if (!r && !p->lost) start_batches(p, p->lanes);
+    }
+    if (!p->n && p->committed) p->coll->built_cursor = p->cursor;
+    while (p->n) building_free(p->batches[--p->n]);
+    forget_base(p);
+    if (r || p->lost || !p->unreadable) return r;
+    if (err) *err = p->err;
+    return p->unreadable;
+}
+
+static unsigned lanes(void) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return (unsigned)MIN(MAX(cores, 1L), (long)LANES_MAX);
+}
+
+static int build_leased(struct coll *coll, uint64_t epoch, uint64_t up_to, bool follow, uint64_t *ret_seq,
+                        struct err *err) {
+    int r = 0;
+    bool lost = true;
+    while (!r && lost) {
+        struct pipeline p = {.coll = coll, .epoch = epoch, .up_to = up_to, .follow = follow, .lanes = lanes()};
+        if (!(r = need_base(&p, err))) *ret_seq = p.base->tree->committed_seq;
+        if (!r) r = run_pipeline(&p, err);
+        if (p.committed) *ret_seq = p.committed;
+        lost = p.lost;
     }
     if (r == -ERR_CONFLICT) { /* the log moved on below us: another builder was faster */
         err_clear(err);
         r = 0;
     }
-    return r || !did ? r : trim_log(coll, err);
+    return r;
 }
 
 static void pause_ms(int ms) {
@@ -305,7 +462,7 @@ static void pause_ms(int ms) {
     nanosleep(&ts, NULL);
 }
 
-int builder_run(struct coll *coll, uint64_t up_to, bool wait, uint64_t *ret_seq, struct err *err) {
+static int run(struct coll *coll, uint64_t up_to, bool wait, bool follow, uint64_t *ret_seq, struct err *err) {
     uint64_t epoch, seq = 0;
     bool any;
     int r = 0;
@@ -322,7 +479,7 @@ int builder_run(struct coll *coll, uint64_t up_to, bool wait, uint64_t *ret_seq,
         pause_ms(WAIT_STEP_MS);
     }
     if (!r) {
-        r = build_leased(coll, epoch, up_to, &seq, err);
+        r = build_leased(coll, epoch, up_to, follow, &seq, err);
         meta_lease_release(coll->core->meta, coll->cid, coll->core->owner, epoch, NULL);
     }
     pthread_mutex_unlock(&coll->build_lock);
@@ -330,4 +487,12 @@ int builder_run(struct coll *coll, uint64_t up_to, bool wait, uint64_t *ret_seq,
         r = err_set(err, ERR_BUSY, "another builder is at work on collection %s", coll->cid);
     if (!r && ret_seq) *ret_seq = seq;
     return r ? err_wrap(err, "could not build") : 0;
+}
+
+int builder_run(struct coll *coll, uint64_t up_to, bool wait, uint64_t *ret_seq, struct err *err) {
+    return run(coll, up_to, wait, false, ret_seq, err);
+}
+
+int builder_follow(struct coll *coll, struct err *err) {
+    return run(coll, UINT64_MAX, false, true, NULL, err);
 }

@@ -46,6 +46,7 @@ struct coll {
     char data_prefix[64]; /* data/<cid>/ */
     struct log *log;
     pthread_mutex_t build_lock, merge_lock;
+    struct log_cursor built_cursor; /* behind what this process built last; by build_lock */
     char
         settled_root[OBJECT_VERSION_SIZE]; /* root and schema item that had nothing to merge; by merge_lock */
     uint64_t settled_schema;
@@ -67,7 +68,9 @@ struct coll {
     size_t n_roots, cap_roots;
     char last_error[256];
     int64_t last_error_ms;
-    uint64_t built_seq;       /* what the scheduler last saw committed; its thread only */
+    /* The scheduler's builder thread only: what it last saw committed; the log's end and since when it is that. */
+    uint64_t built_seq, grown_seq;
+    int64_t grown_ms;
     int64_t pending_since_ms; /* background: when unbuilt records were first seen; 0 = none; atomic */
 };
 

@@ -7,6 +7,9 @@
 
 enum {
     POLL_MS = 500,
+    PENDING_POLL_MS = 50, /* while there is something in a log */
+    QUIET_MS = 50,        /* a log that did not grow for so long is quiet */
+    QUIET_BYTES = 1 << 20, /* so much in a quiet log is not left to its age */
     MERGE_POLL_MS = 1000,
     SHARDS_EVERY_MS = 30000,
     CLEAN_EVERY_MS = 3600000,
@@ -50,8 +53,9 @@ static void say(const char *what, const struct err *err) {
     fprintf(stderr, "ldbfs: %s: %s\n", what, err->text);
 }
 
-/* Is there enough in the log, or for long enough? */
-static bool build_due(struct scheduler *s, struct coll *coll, struct err *err) {
+/* Is there enough in the log, or for long enough? Much that came in one go is built when it has ended. *ret_pending:
+ * there is something. */
+static bool build_due(struct scheduler *s, struct coll *coll, bool *ret_pending, struct err *err) {
     struct core *core = s->core;
     uint64_t last, bytes, committed = 0;
     bool any;
@@ -72,24 +76,37 @@ static bool build_due(struct scheduler *s, struct coll *coll, struct err *err) {
         __atomic_store_n(&coll->pending_since_ms, 0, __ATOMIC_RELAXED);
         return false;
     }
+    *ret_pending = true;
     int64_t now = now_ms(s), since = __atomic_load_n(&coll->pending_since_ms, __ATOMIC_RELAXED);
+    if (coll->grown_seq != last) {
+        coll->grown_seq = last;
+        coll->grown_ms = now;
+    }
     if (!since) __atomic_store_n(&coll->pending_since_ms, since = now, __ATOMIC_RELAXED);
     if (core->build_age_ms >= 0 && now - since >= core->build_age_ms) return true;
-    struct log_cursor cursor = {.next_seq = committed + 1};
-    return !log_pending_bytes(coll->log, &cursor, &bytes, err) && bytes >= core->build_bytes;
+    struct log_cursor cursor;
+    if (pthread_mutex_trylock(&coll->build_lock)) return false; /* being built */
+    cursor = coll->built_cursor;
+    pthread_mutex_unlock(&coll->build_lock);
+    if (cursor.next_seq != committed + 1) cursor = (struct log_cursor){.next_seq = committed + 1};
+    if (log_pending_bytes(coll->log, &cursor, &bytes, err)) return false;
+    return bytes >= core->build_bytes ||
+           (core->build_age_ms >= 0 && bytes >= QUIET_BYTES && now - coll->grown_ms >= QUIET_MS);
 }
 
-static void build_pass(struct scheduler *s) {
+/* *ret_pending: a log has something. */
+static void build_pass(struct scheduler *s, bool *ret_pending) {
     struct cid_list l = {0};
     struct err err = ERR_INIT;
+    *ret_pending = false;
     if (catalog_list(s->core, add_cid, &l, &err)) say("could not list the collections", &err);
     for (size_t i = 0; i < l.n && !stopped(s); i++) {
         struct coll *coll;
         if (core_coll(s->core, l.cids[i], &coll, &err)) continue;
         err_clear(&err);
-        if (!build_due(s, coll, &err)) continue;
+        if (!build_due(s, coll, ret_pending, &err)) continue;
         err_clear(&err);
-        int r = builder_run(coll, UINT64_MAX, false, NULL, &err);
+        int r = builder_follow(coll, &err);
         if (!r)
             __atomic_store_n(&coll->pending_since_ms, 0, __ATOMIC_RELAXED);
         else if (r != -ERR_BUSY)
@@ -133,8 +150,9 @@ static void rest(struct scheduler *s, int ms) {
 static void *builder_thread(void *p) {
     struct scheduler *s = p;
     while (!stopped(s)) {
-        build_pass(s);
-        rest(s, POLL_MS);
+        bool pending;
+        build_pass(s, &pending);
+        rest(s, pending ? PENDING_POLL_MS : POLL_MS);
     }
     return NULL;
 }

@@ -15,6 +15,13 @@ size_t porter_stem(uint16_t *word, size_t n);
  * Ill-formed UTF-8 separates words. *pos is moved behind the word. *ret_ascii: all its bytes are below 0x80.
  */
 bool word_next(const uint8_t *text, size_t len, size_t *pos, size_t *ret_start, bool *ret_ascii);
+/* The next words, at most `max`: fewer at the end. */
+struct word {
+    const uint8_t *text;
+    uint32_t len;
+    bool ascii;
+};
+size_t words_next(const uint8_t *text, size_t len, size_t *pos, struct word *out, size_t max);
 /* The same by the general rules alone: what tests compare with. */
 bool word_next_general(const uint8_t *text, size_t len, size_t *pos, size_t *ret_start, bool *ret_ascii);
 /* Appends the lower-case form (code point by code point) at out, which has room for 3 * (len + 1) / 2 bytes.

@@ -306,18 +306,33 @@ bool word_next_general(const uint8_t *s, size_t len, size_t *pos, size_t *ret_st
     return next_word(&t, pos, ret_start, ret_ascii);
 }
 
-bool word_next(const uint8_t *s, size_t len, size_t *pos, size_t *ret_start, bool *ret_ascii) {
-    struct text t = {s, len};
-    need_tables();
+static inline bool any_word(const struct text *t, size_t *pos, size_t *ret_start, bool *ret_ascii) {
     size_t i = *pos;
-    while (i < len && !may_start[s[i]]) i++;
+    while (i < t->len && !may_start[t->s[i]]) i++;
     *pos = i;
-    size_t end = i < len && is_alnum(s[i]) ? plain_end(&t, i) : 0;
-    if (!end) return next_word(&t, pos, ret_start, ret_ascii);
+    size_t end = i < t->len && is_alnum(t->s[i]) ? plain_end(t, i) : 0;
+    if (!end) return next_word(t, pos, ret_start, ret_ascii);
     *ret_start = i;
     *ret_ascii = true;
     *pos = end;
     return true;
+}
+
+bool word_next(const uint8_t *s, size_t len, size_t *pos, size_t *ret_start, bool *ret_ascii) {
+    struct text t = {s, len};
+    need_tables();
+    return any_word(&t, pos, ret_start, ret_ascii);
+}
+
+size_t words_next(const uint8_t *s, size_t len, size_t *pos, struct word *out, size_t max) {
+    struct text t = {s, len};
+    size_t n = 0, start, end = *pos;
+    bool ascii;
+    need_tables();
+    for (; n < max && any_word(&t, &end, &start, &ascii); n++)
+        out[n] = (struct word){.text = s + start, .len = (uint32_t)(end - start), .ascii = ascii};
+    *pos = end;
+    return n;
 }
 
 static inline uint8_t lower_ascii(uint8_t c) {

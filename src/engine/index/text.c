@@ -42,7 +42,7 @@ enum { TERM_NONE = UINT32_MAX }; /* a stop word */
 _Static_assert(WORD_LONGEST >= TOKEN_MAX_CHARS * 4, "bytes of the longest word");
 struct word_set {                             /* a cache line */
     uint64_t low[WORD_WAYS], high[WORD_WAYS]; /* the words' bytes */
-    uint32_t term[WORD_WAYS];                 /* number + 1 (mod 2^32: 0 is a stop word); unused: low is 0 */
+    uint32_t term[WORD_WAYS];                 /* number + 2, mod 2^32: 1 is a stop word; 0: nothing here yet */
     uint32_t next;                            /* the way to replace */
 };
 
@@ -97,27 +97,24 @@ static inline uint64_t word_hash(uint64_t low, uint64_t high) {
     return h ^ h >> 32;
 }
 
+/* What keeps the first n of 8 bytes: at 8 - n, and n from 0 to 16 in two tables by overlap. */
+static const uint64_t byte_masks[WORD_BYTES + 9] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xffff, 0xffffff, 0xffffffff, 0xffffffffff, 0xffffffffffff, 0xffffffffffffff,
+    ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull};
+
 /* The 16 bytes of a word of at most 16; `room`: how many bytes may be read. */
 static inline void word_key(const uint8_t *word, size_t len, size_t room, uint64_t *low, uint64_t *high) {
     uint8_t copy[WORD_BYTES] = {0};
-    if (room < WORD_BYTES) {
-        memcpy(copy, word, len);
-        *low = get_u64(copy);
-        *high = get_u64(copy + 8);
-        return;
-    }
-    uint64_t a = get_u64(word), b = get_u64(word + 8);
-    unsigned bits = (unsigned)len * 8;
-    *low = bits >= 64 ? a : a & ((1ull << bits) - 1);
-    *high = bits <= 64 ? 0 : bits >= 128 ? b : b & ((1ull << (bits - 64)) - 1);
+    if (__builtin_expect(room < WORD_BYTES, 0)) word = memcpy(copy, word, len);
+    *low = get_u64(word) & byte_masks[len + 8];
+    *high = get_u64(word + 8) & byte_masks[len];
 }
 
 /* The number of the word's term, or TERM_NONE. */
-static uint32_t term_of_word(struct text_writer *w, struct analyzer_state *a, const uint8_t *word, size_t len,
-                             bool ascii) {
+static uint32_t term_of_word(struct text_writer *w, struct analyzer_state *a, const struct word *word) {
     char term[WORD_LONGEST * 3 / 2 + 2];
     size_t n;
-    if (!analyzer_word_term(a, (const char *)word, len, ascii, term, &n)) return TERM_NONE;
+    if (!analyzer_word_term(a, (const char *)word->text, word->len, word->ascii, term, &n)) return TERM_NONE;
     return inverted_writer_term(w->inverted, term, n);
 }
 
@@ -126,54 +123,82 @@ static void grow_words(struct text_writer *w) {
     w->n_sets = w->n_sets ? w->n_sets * 4 : WORD_SETS_MIN;
     w->n_misses = 0;
     free(w->words);
-    w->words = aligned_alloc(64, w->n_sets * sizeof *w->words);
+    w->words = aligned_alloc(sizeof *w->words, w->n_sets * sizeof *w->words);
     if (!w->words) abort();
     memset(w->words, 0, w->n_sets * sizeof *w->words);
 }
 
+/* A word whose set is on its way to the cache. */
+struct wanted {
+    struct word word;
+    uint64_t low, high;
+    struct word_set *set; /* NULL: too long to be kept */
+};
+enum { WANTED_MAX = 32 };
+
 __attribute__((noinline)) static uint32_t learn_word(struct text_writer *w, struct analyzer_state *a,
-                                                     const uint8_t *word, size_t len, bool ascii,
-                                                     uint64_t low, uint64_t high) {
-    if (!w->n_sets || (w->n_misses++ > w->n_sets * WORD_WAYS && w->n_sets < WORD_SETS_MAX)) grow_words(w);
-    struct word_set *set = &w->words[word_hash(low, high) & (w->n_sets - 1)];
-    uint32_t term = term_of_word(w, a, word, len, ascii), way = set->next++ % WORD_WAYS;
-    set->low[way] = low;
-    set->high[way] = high;
-    set->term[way] = term + 1;
+                                                     const struct wanted *want) {
+    struct word_set *set = want->set;
+    uint32_t term = term_of_word(w, a, &want->word), way = set->next++ % WORD_WAYS;
+    w->n_misses++;
+    set->low[way] = want->low;
+    set->high[way] = want->high;
+    set->term[way] = term + 2; /* mod 2^32: a stop word is 1 */
     return term;
 }
 
-static inline uint32_t find_word(struct text_writer *w, struct analyzer_state *a, const uint8_t *word,
-                                 size_t len, size_t room, bool ascii) {
-    uint64_t low, high;
-    if (len > WORD_BYTES) return term_of_word(w, a, word, len, ascii);
-    word_key(word, len, room, &low, &high);
-    if (w->n_sets) {
-        const struct word_set *set = &w->words[word_hash(low, high) & (w->n_sets - 1)];
-        for (unsigned i = 0; i < WORD_WAYS; i++)
-            if (set->low[i] == low && set->high[i] == high) return set->term[i] - 1;
-    }
-    return learn_word(w, a, word, len, ascii, low, high);
+static void want_word(const struct text_writer *w, struct wanted *want, const uint8_t *end) {
+    const struct word *word = &want->word;
+    want->set = NULL;
+    if (word->len > WORD_BYTES) return;
+    word_key(word->text, word->len, (size_t)(end - word->text), &want->low, &want->high);
+    want->set = &w->words[word_hash(want->low, want->high) & (w->n_sets - 1)];
+    __builtin_prefetch(want->set);
+}
+
+static inline uint32_t find_word(const struct wanted *want) {
+    const struct word_set *set = want->set;
+    unsigned hits = 0;
+    for (unsigned i = 0; i < WORD_WAYS; i++)
+        hits |= (unsigned)(((set->low[i] ^ want->low) | (set->high[i] ^ want->high)) == 0) << i;
+    return hits ? set->term[__builtin_ctz(hits)] : 0;
+}
+
+
+static inline uint32_t term_of_wanted(struct text_writer *w, struct analyzer_state *a, const struct wanted *want) {
+    uint32_t term = want->set ? find_word(want) : 0;
+    if (__builtin_expect(term != 0, 1)) return term - 2;
+    return want->set ? learn_word(w, a, want) : term_of_word(w, a, &want->word);
 }
 
 /* What text_feed and text_emit do, for an analyzer that takes words. */
-static void add_words(struct text_writer *w, struct analyzer_state *a, struct index_feeder *f,
-                      const uint8_t *s, size_t len) {
-    size_t pos = 0, start, n = 0;
-    bool ascii;
+static void add_words(struct text_writer *w, struct analyzer_state *a, struct index_feeder *f, const uint8_t *s,
+                      size_t len) {
+    struct word words[WANTED_MAX];
+    struct wanted wants[WANTED_MAX];
+    size_t pos = 0, n = 0, n_words;
+    uint32_t position = f->next_position;
     /* Only characters of two bytes and more make words with nothing between them. */
-    uint64_t *tokens = inverted_writer_room(w->inverted, len / 2 + 1);
-    for (uint32_t position = f->next_position; word_next(s, len, &pos, &start, &ascii); position++) {
-        uint32_t term = find_word(w, a, s + start, pos - start, len - start, ascii);
-        if (term == TERM_NONE) continue;
-        tokens[n++] = (uint64_t)term << 32 | position;
-        w->last_position = position;
-    }
+    uint64_t *tokens = inverted_writer_room(w->inverted, len / 2 + 2);
+    do {
+        if (!w->n_sets || (w->n_misses > w->n_sets * WORD_WAYS && w->n_sets < WORD_SETS_MAX)) grow_words(w);
+        n_words = words_next(s, len, &pos, words, WANTED_MAX);
+        for (size_t i = 0; i < n_words; i++) {
+            wants[i].word = words[i];
+            want_word(w, &wants[i], s + len);
+        }
+        for (size_t i = 0; i < n_words; i++) { /* without a branch on stop words: nobody could predict it */
+            uint32_t term = term_of_wanted(w, a, &wants[i]);
+            tokens[n] = (uint64_t)term << 32 | position++;
+            n += term != TERM_NONE;
+        }
+    } while (n_words == WANTED_MAX);
     if (n) {
         if (w->base.last_doc != w->base.docno) end_document(w);
         index_writer_begin(&w->base);
         inverted_writer_took(w->inverted, w->base.docno, n);
         w->length += (uint32_t)n;
+        w->last_position = (uint32_t)tokens[n - 1];
         f->next_position = w->last_position + 1;
     }
     f->next_position += TEXT_POSITION_GAP;
