@@ -1,6 +1,7 @@
 /* Composes the engine: picks and stacks the backends, and passes the public API on to the functions of the
  * system. */
 #include "engine_internal.h"
+#include "fn/catalog_cache.h"
 #include "fn/deadline.h"
 #include "index/page_cache.h"
 
@@ -104,6 +105,7 @@ int engine_open(const struct engine_options *o, struct engine **ret, struct err 
     core->retention_ms = o->retention_ms;
     pthread_mutex_init(&core->lock, NULL);
     rng_uuid(core->rng, core->owner);
+    core->catalog_cache = catalog_cache_new();
     e->data_dir = xstrdup(o->data_dir);
     gateway_init(&e->gateway, 0);
     int r = make_dirs(o->data_dir, err);
@@ -126,6 +128,7 @@ void engine_close(struct engine *e) {
     if (e->core.invoker) invoker_close(e->core.invoker);
     embedder_close(e->core.embedder);
     metadata_close(e->core.meta);
+    catalog_cache_free(e->core.catalog_cache);
     if (e->core.logs) e->core.logs->ops->close(e->core.logs);
     object_store_close(e->core.objects);
     page_cache_free(e->pages);

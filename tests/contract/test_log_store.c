@@ -116,6 +116,47 @@ TEST(listing) {
     }
 }
 
+/* Gives the directory of a log a time of modification that is past, a different one at each call. */
+static void make_old(const char *cid) {
+    static time_t second = 1000000000;
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", dir, cid);
+    struct timespec t[2] = {{.tv_sec = second}, {.tv_sec = second}};
+    second++;
+    CHECK(!utimensat(AT_FDCWD, path, t, 0));
+}
+
+TEST(stamps_tell_of_every_change) {
+    FOR_EACH_STACK(s) {
+        struct log_stamp a, b;
+        struct log_file *f;
+        void *lock;
+        s->ops->stamp(s, "c", &a);
+        CHECK(!a.known); /* there is no log */
+        CHECK_OK(s->ops->lock(s, "c", &lock, &err));
+        s->ops->stamp(s, "c", &a);
+        CHECK(!a.known); /* another change could have the same time */
+        make_old("c");
+        s->ops->stamp(s, "c", &a);
+        s->ops->stamp(s, "c", &b);
+        if (!a.known) fprintf(stderr, "no stamps on this filesystem\n");
+        CHECK(log_stamp_equal(&a, &b) == a.known);
+        CHECK_OK(s->ops->open(s, "c", SEG1, true, &f, &err));
+        s->ops->stamp(s, "c", &b);
+        CHECK(!log_stamp_equal(&a, &b));
+        make_old("c");
+        s->ops->stamp(s, "c", &a);
+        CHECK_OK(f->ops->write(f, 0, "x", 1, &err)); /* what is in a segment is no matter of the list */
+        s->ops->stamp(s, "c", &b);
+        CHECK(log_stamp_equal(&a, &b) == a.known);
+        CHECK_OK(s->ops->remove(s, "c", SEG1, &err));
+        s->ops->stamp(s, "c", &b);
+        CHECK(!log_stamp_equal(&a, &b));
+        f->ops->file_close(f);
+        s->ops->unlock(s, lock);
+    }
+}
+
 TEST(bad_names) {
     FOR_EACH_STACK(s) {
         struct log_file *f;

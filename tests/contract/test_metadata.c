@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -271,6 +272,70 @@ TEST(no_increment_is_lost) {
 }
 
 /* A reader sees the state before while another connection is in the middle of a write. */
+TEST(stamps_tell_of_every_change) {
+    struct metadata *m = fresh(), *other = reopen();
+    struct meta_stamp a, b, none = {0};
+    uint64_t epoch;
+    CHECK_OK(put(m, "p", "s", "1", META_ANY));
+    meta_stamp(m, &a);
+    meta_stamp(other, &b);
+    CHECK(a.known && meta_stamp_equal(&a, &b) && !meta_stamp_equal(&none, &none));
+    CHECK(has(m, "p", "s", "1", 1) && has(other, "p", "s", "1", 1));
+    meta_stamp(m, &b);
+    CHECK(meta_stamp_equal(&a, &b)); /* reading changes nothing */
+    CHECK_OK(put(other, "p", "s", "1", META_ANY));
+    meta_stamp(m, &b);
+    CHECK(b.known && !meta_stamp_equal(&a, &b));
+    CHECK_OK(meta_lease_acquire(other, "l", "me", 1000, &epoch, &err));
+    meta_stamp(m, &a);
+    CHECK(a.known && !meta_stamp_equal(&a, &b));
+    metadata_close(other); /* the mapping is the process's: it stays */
+    meta_stamp(m, &b);
+    CHECK(meta_stamp_equal(&a, &b));
+    metadata_close(m);
+}
+
+enum { STAMPED = 400 };
+
+/* What a process that has ended its transaction has written is never hidden by a stamp that has not moved. */
+TEST(stamps_hide_no_write_of_another_process) {
+    metadata_close(fresh());
+    _Atomic uint64_t *done =
+        mmap(NULL, sizeof *done, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t pid = fork();
+    if (!pid) {
+        struct metadata *m = reopen();
+        for (uint64_t i = 1; i <= STAMPED; i++) {
+            if (put(m, "c", "n", "0", META_ANY)) _exit(1);
+            atomic_store(done, i);
+        }
+        metadata_close(m);
+        _exit(0);
+    }
+    struct metadata *m = reopen();
+    struct meta_stamp kept = {0}, now;
+    uint64_t known = 0, kept_used = 0, stale = 0, before;
+    do {
+        struct buf b = BUF_INIT;
+        before = atomic_load(done);
+        meta_stamp(m, &now);
+        if (meta_stamp_equal(&now, &kept)) {
+            kept_used++;
+        } else {
+            int r = meta_get(m, "c", "n", &b, &known, &err);
+            CHECK(!r || (r == -ERR_NOT_FOUND && !before));
+            kept = now;
+        }
+        stale += known < before;
+        buf_release(&b);
+    } while (before < STAMPED);
+    int status;
+    waitpid(pid, &status, 0);
+    CHECK(!status && !stale && known == STAMPED && kept_used > 0);
+    metadata_close(m);
+    munmap(done, sizeof *done);
+}
+
 TEST(reads_do_not_wait_for_a_write) {
     struct metadata *m = fresh();
     CHECK_OK(put(m, "p", "s", "1", META_ABSENT));

@@ -713,20 +713,22 @@ TEST(killed_at_any_moment) {
 TEST(counts) {
     fresh_dir();
     struct object_store *s = object_store_count(open_dir());
-    struct object_info info;
+    struct object_info info, newer;
     struct buf b = BUF_INIT;
     struct object_mapping m;
+    char version[OBJECT_VERSION_SIZE];
     CHECK_OK(put(s, "a", "12345", &info));
-    CHECK_OK(put(s, "a", "123", NULL));
+    CHECK_OK(put(s, "a", "123", &newer));
     CHECK_OK(object_get(s, "a", NULL, 1, SIZE_MAX, &b, NULL, &err));
-    CHECK_OK(object_head(s, "a", NULL, NULL, &err));
+    CHECK_OK(object_current(s, "a", version, &err));
+    CHECK(object_current(s, "b", version, &err) == -ERR_NOT_FOUND);
     CHECK(lists(s, "", "a:3* a:5"));
     CHECK_OK(object_map(s, "a", NULL, &m, &err));
     object_unmap(s, &m);
     CHECK_OK(object_delete_version(s, "a", info.version, &err));
     struct object_counts c;
     object_store_counts(s, &c);
-    CHECK(c.puts == 2 && c.gets == 1 && c.heads == 1 && c.lists == 1 && c.deletes == 1 && c.maps == 1);
+    CHECK(c.puts == 2 && c.gets == 1 && c.heads == 2 && c.lists == 1 && c.deletes == 1 && c.maps == 1);
     CHECK(c.bytes_put == 8 && c.bytes_got == 2);
     buf_release(&b);
     object_store_close(s);

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -339,6 +341,112 @@ TEST(processes_append_side_by_side) {
     for (int i = 0; i < ROUNDS; i++) want += (uint64_t)(1 + i % 3);
     CHECK(s.n == want * WRITERS && !s.gap && s.last == s.n);
     store_done(store);
+}
+
+/* Gives the log's directory a time of modification that is past, a different one at each call. */
+static void make_old(void) {
+    static time_t second = 1000000000;
+    char path[200];
+    snprintf(path, sizeof path, "%s/%s", dir, cid);
+    struct timespec t[2] = {{.tv_sec = second}, {.tv_sec = second}};
+    second++;
+    utimensat(AT_FDCWD, path, t, 0);
+}
+
+static int lists;
+static int (*real_list)(struct log_store *, const char *, struct log_segment_name **, size_t *, struct err *);
+static int count_list(struct log_store *s, const char *c, struct log_segment_name **ret, size_t *ret_n,
+                      struct err *e) {
+    lists++;
+    return real_list(s, c, ret, ret_n, e);
+}
+
+TEST(an_unchanged_list_is_not_read_again) {
+    struct log_store *store = store_fresh();
+    struct log_store_ops counted = *store->ops;
+    struct log *log, *other;
+    struct log_stamp stamp;
+    uint64_t last;
+    bool any;
+    real_list = counted.list;
+    counted.list = count_list;
+    CHECK_OK(log_open(store, cid, &clock_system, &other, &err));
+    CHECK_OK(append(other, "a", 3));
+    store->ops = &counted;
+    CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+    make_old();
+    store->ops->stamp(store, cid, &stamp);
+    CHECK_OK(log_end(log, &last, &any, &err));
+    CHECK(any && last == 3);
+    lists = 0;
+    CHECK_OK(append(other, "b", 2)); /* in the segment that is known */
+    int of_append = lists;
+    CHECK_OK(log_end(log, &last, &any, &err));
+    CHECK(any && last == 5 && (!stamp.known || lists == of_append));
+    CHECK_OK(log_trim(other, 5, 1, &err)); /* a new segment, the old one goes */
+    CHECK_OK(append(other, "c", 1));
+    CHECK_OK(log_end(log, &last, &any, &err));
+    CHECK(any && last == 6);
+    make_old();
+    CHECK_OK(log_end(log, &last, &any, &err));
+    CHECK(any && last == 6);
+    /* A segment whose creator died, or has not written its header yet, counts once it has one: the directory
+     * does not tell. */
+    char from[200], to[300];
+    segment_path(store, 0, from);
+    snprintf(to, sizeof to, "%s/%s/00000003-0000000000000007.log", dir, cid);
+    int fd = open(to, O_CREAT | O_RDWR, 0666);
+    CHECK(fd >= 0);
+    make_old();
+    CHECK_OK(log_end(log, &last, &any, &err));
+    lists = 0;
+    CHECK_OK(log_end(log, &last, &any, &err));
+    CHECK(any && last == 6 && lists > 0);
+    close(fd);
+    CHECK_OK(append(log, "d", 1)); /* removes it */
+    CHECK_OK(log_end(other, &last, &any, &err));
+    CHECK(any && last == 7);
+    log_close(log);
+    log_close(other);
+    store->ops->close(store);
+    nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+enum { ACKNOWLEDGED = 300 };
+
+/* A reader sees what another process has acknowledged before it began, whatever it keeps of the list. */
+TEST(nothing_acknowledged_is_missed) {
+    struct log_store *store = store_fresh();
+    _Atomic uint64_t *acked =
+        mmap(NULL, sizeof *acked, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t pid = fork();
+    if (!pid) {
+        struct log *log;
+        if (log_open(store, cid, &clock_system, &log, &err)) _exit(1);
+        for (uint64_t i = 1; i <= ACKNOWLEDGED; i++) {
+            if (append(log, "x", 1)) _exit(2);
+            atomic_store(acked, i);
+            if (i % 7 == 0 && log_trim(log, i, 1, &err)) _exit(3);
+            if (i % 5 == 0) make_old();
+        }
+        _exit(0);
+    }
+    struct log *log;
+    CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+    uint64_t before, last, missed = 0;
+    bool any;
+    do {
+        before = atomic_load(acked);
+        int r = log_end(log, &last, &any, &err);
+        CHECK(!r || r == -ERR_NOT_FOUND); /* a segment that is removed while it is opened */
+        missed += !r && (any ? last : 0) < before;
+    } while (before < ACKNOWLEDGED);
+    int status;
+    waitpid(pid, &status, 0);
+    CHECK(!status && !missed);
+    log_close(log);
+    store_done(store);
+    munmap(acked, sizeof *acked);
 }
 
 static void *sync_thread(void *p) {

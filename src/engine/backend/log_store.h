@@ -16,6 +16,16 @@ struct log_segment_name {
     uint64_t first_seq;
 };
 
+/* What the list of a log's segments looks like at a moment: as long as later stamps equal one, a list that
+ * began after it was taken gives the same names again. */
+struct log_stamp {
+    bool known; /* false: nothing can be said, equals nothing */
+    uint64_t state[4];
+};
+static inline bool log_stamp_equal(const struct log_stamp *a, const struct log_stamp *b) {
+    return a->known && b->known && !memcmp(a->state, b->state, sizeof a->state);
+}
+
 struct log_store;
 struct log_file; /* an open segment: pread, pwrite, sync. Thread-safe. */
 
@@ -28,6 +38,8 @@ struct log_store_ops {
     /* Segments by ordinal. *ret is malloc'ed; a missing log is an empty list. */
     int (*list)(struct log_store *, const char *cid, struct log_segment_name **ret, size_t *ret_n,
                 struct err *);
+    /* May be NULL: nothing is ever known. Much cheaper than list. */
+    void (*stamp)(struct log_store *, const char *cid, struct log_stamp *ret);
     /* Opens a segment; create: it must not exist, and its directory entry is durable when this returns. */
     int (*open)(struct log_store *, const char *cid, const char *name, bool create, struct log_file **ret,
                 struct err *);

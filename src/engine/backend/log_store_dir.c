@@ -6,14 +6,23 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { SEGMENT_NAME_LEN = 8 + 1 + 16 + 4, LOG_PATH_SIZE = 512, LOCK_TRIES_MAX = 1000 };
+enum {
+    SEGMENT_NAME_LEN = 8 + 1 + 16 + 4,
+    LOG_PATH_SIZE = 512,
+    LOCK_TRIES_MAX = 1000,
+    STAMP_QUIET_NS = 2000000000, /* longer than any local filesystem's step of time */
+};
 
 struct store {
     struct log_store base;
     int dir_fd;
+    bool stamps; /* attributes of directories are those of now, on this machine's clock */
     char *dir;
 };
 struct file {
@@ -177,6 +186,40 @@ static int dir_list(struct log_store *ls, const char *cid, struct log_segment_na
     return 0;
 }
 
+static uint64_t ns_of(const struct timespec *t) {
+    return (uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec;
+}
+
+/* A name that comes or goes moves the directory's time of modification. Two changes within one step of the
+ * filesystem's clock have one time, so a time that is not past by more than a step says nothing. */
+static void dir_stamp(struct log_store *ls, const char *cid, struct log_stamp *ret) {
+    struct store *s = store_of(ls);
+    char path[LOG_PATH_SIZE];
+    struct stat st;
+    struct timespec now;
+    ret->known = false;
+    if (!s->stamps || log_path(cid, NULL, path, NULL)) return;
+    if (fstatat(s->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW)) return;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    uint64_t changed = ns_of(&st.st_mtim);
+    ret->state[0] = st.st_dev;
+    ret->state[1] = st.st_ino;
+    ret->state[2] = changed;
+    ret->state[3] = ns_of(&st.st_ctim);
+    ret->known = changed + STAMP_QUIET_NS < ns_of(&now);
+}
+
+/* Filesystems whose attributes cannot lag behind what another machine did. */
+static bool is_local(int fd) {
+    static const long long local[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,  BTRFS_SUPER_MAGIC,
+                                      TMPFS_MAGIC,      F2FS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC};
+    struct statfs fs;
+    if (fstatfs(fd, &fs)) return false;
+    for (size_t i = 0; i < ARRAY_SIZE(local); i++)
+        if ((uint32_t)fs.f_type == (uint32_t)local[i]) return true;
+    return false;
+}
+
 static const struct log_store_ops dir_ops;
 
 static int dir_open(struct log_store *ls, const char *cid, const char *name, bool create,
@@ -309,6 +352,7 @@ static const struct log_store_ops dir_ops = {
     .lock = dir_lock,
     .unlock = dir_unlock,
     .list = dir_list,
+    .stamp = dir_stamp,
     .open = dir_open,
     .size = dir_size,
     .read = dir_read,
@@ -332,6 +376,7 @@ int log_store_dir_open(const char *dir, struct log_store **ret, struct err *err)
     if (!r) e = sync_dir(s, "..");
     if (e && e != EACCES)
         r = err_sys(err, e, "could not sync \"%s\"", dir); /* EACCES: a parent not ours to read */
+    s->stamps = !r && is_local(s->dir_fd);
     if (r) {
         dir_close(&s->base);
         return r;

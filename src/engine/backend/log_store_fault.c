@@ -56,6 +56,12 @@ static void fault_unlock(struct log_store *s, void *lock) {
     f->inner->ops->unlock(f->inner, lock);
 }
 
+static void fault_stamp(struct log_store *s, const char *cid, struct log_stamp *ret) {
+    struct fault *f = fault_of(s);
+    ret->known = false;
+    if (f->inner->ops->stamp) f->inner->ops->stamp(f->inner, cid, ret);
+}
+
 static int fault_list(struct log_store *s, const char *cid, struct log_segment_name **ret, size_t *ret_n,
                       struct err *err) {
     struct fault *f = fault_of(s);
@@ -130,6 +136,7 @@ static const struct log_store_ops fault_ops = {
     .lock = fault_lock,
     .unlock = fault_unlock,
     .list = fault_list,
+    .stamp = fault_stamp,
     .open = fault_open,
     .size = fault_size,
     .read = fault_read,

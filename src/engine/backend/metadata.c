@@ -52,6 +52,15 @@ int meta_transact(struct metadata *m, const struct meta_op *ops, size_t n_ops, s
     return r || !n_ops ? r : m->ops->transact(m, ops, n_ops, err);
 }
 
+void meta_stamp(struct metadata *m, struct meta_stamp *ret) {
+    ret->known = false;
+    if (m->ops->stamp) m->ops->stamp(m, ret);
+}
+
+bool meta_stamp_equal(const struct meta_stamp *a, const struct meta_stamp *b) {
+    return a->known && b->known && !memcmp(a->state, b->state, sizeof a->state);
+}
+
 int meta_lease_acquire(struct metadata *m, const char *name, const char *owner, int64_t ttl_ms,
                        uint64_t *ret_epoch, struct err *err) {
     assert(owner[0] && ret_epoch);

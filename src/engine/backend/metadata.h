@@ -21,6 +21,14 @@ struct meta_item {
 
 enum { META_ANY = -1, META_ABSENT = 0 }; /* for meta_op.expect; > 0: exactly that version */
 
+/* What the store looks like at a moment. A read that begins after a stamp was taken gives the same again for
+ * as long as later stamps equal it: no transaction has returned in between, in any process. */
+enum { META_STAMP_SIZE = 48 };
+struct meta_stamp {
+    bool known; /* false: nothing can be said, equals nothing */
+    unsigned char state[META_STAMP_SIZE];
+};
+
 enum meta_op_kind { META_PUT, META_DELETE, META_CHECK };
 struct meta_op {
     enum meta_op_kind kind;
@@ -43,6 +51,8 @@ struct metadata_ops {
     /* All or nothing. A condition that does not hold: ERR_CONFLICT (the text names the item), nothing
      * written. */
     int (*transact)(struct metadata *, const struct meta_op *ops, size_t n_ops, struct err *);
+    /* May be NULL: nothing is ever known. Costs no system call. */
+    void (*stamp)(struct metadata *, struct meta_stamp *ret);
     /* Leases: exclusive while held, taken over when expired (or, embedded, when the owning process is dead).
      * acquire: ERR_BUSY when somebody else holds it; ret_epoch is a number that grows with every acquisition
      * of this name (the fencing token). renew: ERR_CONFLICT when it was lost. */
@@ -63,6 +73,8 @@ int meta_get(struct metadata *, const char *pk, const char *sk, struct buf *ret_
 int meta_list(struct metadata *, const char *pk, const char *sk_prefix, meta_visit *, void *ctx,
               struct err *);
 int meta_transact(struct metadata *, const struct meta_op *ops, size_t n_ops, struct err *);
+void meta_stamp(struct metadata *, struct meta_stamp *ret);
+bool meta_stamp_equal(const struct meta_stamp *, const struct meta_stamp *);
 int meta_lease_acquire(struct metadata *, const char *name, const char *owner, int64_t ttl_ms,
                        uint64_t *ret_epoch, struct err *);
 int meta_lease_renew(struct metadata *, const char *name, const char *owner, uint64_t epoch, int64_t ttl_ms,

@@ -72,6 +72,7 @@ struct store {
     pthread_mutex_t pool_mutex; /* guards idle, n_idle */
     struct conn *idle;
     unsigned n_idle;
+    const volatile uint32_t *wal_index; /* mapped while `writer` is open; NULL: not to be had */
 };
 
 static struct store *store_of(struct metadata *m) {
@@ -299,6 +300,37 @@ static int sqlite_list(struct metadata *m, const char *pk, const char *sk_prefix
     return r;
 }
 
+/* ---- stamps ---- */
+
+/* The header of the WAL index (sqlite.org/walformat.html, 2.1): 48 bytes, twice, at the beginning of the
+ * shared memory. A commit writes the second copy, then the first, and only then returns. Every connection
+ * decides by comparing this header with the one it knows whether its cache is still good; so do we. */
+enum { WAL_INDEX_REGION = 32 * 1024, WAL_INDEX_VERSION = 3007000, WAL_INDEX_WORDS = META_STAMP_SIZE / 4 };
+
+/* The mapping is the process's, not the connection's, and stays for as long as one has the file open. */
+static void map_wal_index(struct store *s) {
+    sqlite3_file *f = NULL;
+    volatile void *p = NULL;
+    if (sqlite3_file_control(s->writer->db, "main", SQLITE_FCNTL_FILE_POINTER, &f) != SQLITE_OK || !f) return;
+    const sqlite3_io_methods *m = f->pMethods;
+    if (!m || m->iVersion < 2 || !m->xShmMap) return;
+    if (m->xShmMap(f, 0, WAL_INDEX_REGION, 0, &p) == SQLITE_OK) s->wal_index = p;
+}
+
+static void sqlite_stamp(struct metadata *m, struct meta_stamp *ret) {
+    const volatile uint32_t *index = store_of(m)->wal_index;
+    uint32_t copies[2][WAL_INDEX_WORDS];
+    if (!index) return;
+    for (unsigned c = 0; c < 2; c++) {
+        for (unsigned i = 0; i < WAL_INDEX_WORDS; i++)
+            copies[c][i] = __atomic_load_n(&index[c * WAL_INDEX_WORDS + i], __ATOMIC_RELAXED);
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    }
+    bool ready = copies[0][0] == WAL_INDEX_VERSION && ((const uint8_t *)copies[0])[12];
+    ret->known = ready && !memcmp(copies[0], copies[1], sizeof copies[0]);
+    memcpy(ret->state, copies[0], sizeof copies[0]);
+}
+
 /* ---- transactions ---- */
 
 /* Begins; with success the write mutex is held until end_write. */
@@ -524,6 +556,7 @@ static const struct metadata_ops sqlite_ops = {
     .get = sqlite_get,
     .list = sqlite_list,
     .transact = sqlite_transact,
+    .stamp = sqlite_stamp,
     .lease_acquire = sqlite_lease_acquire,
     .lease_renew = sqlite_lease_renew,
     .lease_release = sqlite_lease_release,
@@ -566,6 +599,7 @@ int metadata_sqlite_open(const char *path, struct clock *clock, struct metadata 
         sqlite_close(&s->base);
         return r;
     }
+    map_wal_index(s);
     *ret = &s->base;
     return 0;
 }

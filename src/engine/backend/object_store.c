@@ -83,6 +83,17 @@ int object_head(struct object_store *s, const char *key, const char *version, st
     return r ? r : s->ops->head(s, key, version, ret_info, err);
 }
 
+int object_current(struct object_store *s, const char *key, char ret_version[OBJECT_VERSION_SIZE],
+                   struct err *err) {
+    struct object_info info;
+    int r = check_key(key, err);
+    if (r) return r;
+    if (s->ops->current) return s->ops->current(s, key, ret_version, err);
+    r = s->ops->head(s, key, NULL, &info, err);
+    if (!r) memcpy(ret_version, info.version, OBJECT_VERSION_SIZE);
+    return r;
+}
+
 int object_list_versions(struct object_store *s, const char *prefix, object_visit *visit, void *ctx,
                          struct err *err) {
     assert(visit);

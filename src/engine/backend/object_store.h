@@ -65,6 +65,9 @@ struct object_store_ops {
     int (*get_many)(struct object_store *, struct object_range *, size_t n, struct err *);
     int (*head)(struct object_store *, const char *key, const char *version, struct object_info *ret_info,
                 struct err *);
+    /* May be NULL: the current version as head would tell it, and nothing else: cheaper. */
+    int (*current)(struct object_store *, const char *key, char ret_version[OBJECT_VERSION_SIZE],
+                   struct err *);
     /* Visits every version of every key that starts with prefix, by key, then newest version first. */
     int (*list_versions)(struct object_store *, const char *prefix, object_visit *, void *ctx, struct err *);
     /* Removes one version for good. Removing the current one makes the next older current. A missing one is
@@ -100,6 +103,9 @@ int object_get(struct object_store *, const char *key, const char *version, uint
 int object_get_many(struct object_store *, struct object_range *, size_t n, struct err *);
 int object_head(struct object_store *, const char *key, const char *version, struct object_info *ret_info,
                 struct err *);
+/* The version id of the current version: by `current`, else by `head`. */
+int object_current(struct object_store *, const char *key, char ret_version[OBJECT_VERSION_SIZE],
+                   struct err *);
 int object_list_versions(struct object_store *, const char *prefix, object_visit *, void *ctx, struct err *);
 int object_delete_version(struct object_store *, const char *key, const char *version, struct err *);
 int object_expire_versions(struct object_store *, const char *prefix, int64_t before_ms,

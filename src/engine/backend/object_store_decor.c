@@ -81,6 +81,16 @@ static int count_head(struct object_store *s, const char *key, const char *versi
     return r;
 }
 
+static int count_current(struct object_store *s, const char *key, char ret_version[OBJECT_VERSION_SIZE],
+                         struct err *err) {
+    struct counter *c = counter_of(s);
+    unsigned long long chain = c->chain + 1;
+    c->heads++;
+    int r = object_current(c->inner, key, ret_version, err);
+    chain_ended(c, chain);
+    return r;
+}
+
 static int count_list(struct object_store *s, const char *prefix, object_visit *visit, void *ctx,
                       struct err *err) {
     struct counter *c = counter_of(s);
@@ -124,8 +134,8 @@ static void count_close(struct object_store *s) {
 
 #define COUNT_OPS                                                                                            \
     .name = "count", .put = count_put, .put_file = count_put_file, .get = count_get, .get_many = count_get_many, .head = count_head,     \
-    .list_versions = count_list, .delete_version = count_delete, .expire_versions = count_expire,            \
-    .staging_dir = count_staging_dir, .close = count_close
+    .current = count_current, .list_versions = count_list, .delete_version = count_delete,                   \
+    .expire_versions = count_expire, .staging_dir = count_staging_dir, .close = count_close
 static const struct object_store_ops count_ops = {COUNT_OPS};
 static const struct object_store_ops count_map_ops = {COUNT_OPS, .map = count_map, .unmap = count_unmap};
 

@@ -441,6 +441,15 @@ static int dir_head(struct object_store *os, const char *key, const char *versio
     return 0;
 }
 
+/* The link is the truth, and a version it names is never missing but by damage, which a read reports. */
+static int dir_current(struct object_store *os, const char *key, char ret_version[OBJECT_VERSION_SIZE],
+                       struct err *err) {
+    char path[STORE_PATH_SIZE];
+    key_path(key, path);
+    int r = read_current(store_of(os), key, path, ret_version, err);
+    return r || ret_version[0] ? r : err_missing(err, key, NULL);
+}
+
 static int dir_map(struct object_store *os, const char *key, const char *version, struct object_mapping *ret,
                    struct err *err) {
     static const uint8_t empty[1];
@@ -590,6 +599,7 @@ static const struct object_store_ops dir_ops = {
     .put_file = dir_put_file,
     .get = dir_get,
     .head = dir_head,
+    .current = dir_current,
     .list_versions = dir_list_versions,
     .delete_version = dir_delete_version,
     .expire_versions = dir_expire_versions,

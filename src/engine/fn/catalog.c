@@ -1,5 +1,5 @@
 /* The catalog over the metadata store; items and states in catalog.h. */
-#include "fn/catalog.h"
+#include "fn/catalog_cache.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -57,7 +57,7 @@ static int record_parse(const char *text, size_t len, uint64_t version, struct c
     return 0;
 }
 
-int catalog_get(struct core *core, const char *cid, struct catalog_record *ret, struct err *err) {
+static int read_record(struct core *core, const char *cid, struct catalog_record *ret, struct err *err) {
     struct buf b = BUF_INIT;
     char sk[SK_SIZE];
     uint64_t version;
@@ -68,6 +68,24 @@ int catalog_get(struct core *core, const char *cid, struct catalog_record *ret, 
     return r;
 }
 
+/* A record by way of the cache. */
+static int cached(struct core *core, enum catalog_key kind, const char *key,
+                  int (*read)(struct core *, const char *, struct catalog_record *, struct err *),
+                  struct catalog_record *ret, struct err *err) {
+    struct meta_stamp now;
+    bool found;
+    meta_stamp(core->meta, &now);
+    if (catalog_cache_get(core->catalog_cache, kind, key, &now, ret, &found))
+        return found ? 0 : err_set(err, ERR_NOT_FOUND, "no such collection");
+    int r = read(core, key, ret, err);
+    if (!r || r == -ERR_NOT_FOUND) catalog_cache_put(core->catalog_cache, kind, key, &now, r ? NULL : ret);
+    return r;
+}
+
+int catalog_get(struct core *core, const char *cid, struct catalog_record *ret, struct err *err) {
+    return cached(core, CATALOG_BY_CID, cid, read_record, ret, err);
+}
+
 int catalog_get_active(struct core *core, const char *cid, struct catalog_record *ret, struct err *err) {
     int r = catalog_get(core, cid, ret, err);
     if (r == -ERR_NOT_FOUND || (!r && ret->status != COLL_ACTIVE))
@@ -75,7 +93,7 @@ int catalog_get_active(struct core *core, const char *cid, struct catalog_record
     return r;
 }
 
-int catalog_find(struct core *core, const char *name, struct catalog_record *ret, struct err *err) {
+static int read_by_name(struct core *core, const char *name, struct catalog_record *ret, struct err *err) {
     struct buf b = BUF_INIT;
     char sk[SK_SIZE], cid[CID_LEN + 1];
     snprintf(sk, sizeof sk, "name/%.100s", name);
@@ -86,9 +104,13 @@ int catalog_find(struct core *core, const char *name, struct catalog_record *ret
         json_decref(o);
         r = catalog_get_active(core, cid, ret, err);
     }
-    if (r == -ERR_NOT_FOUND) r = err_set(err, ERR_NOT_FOUND, "no collection named \"%s\"", name);
     buf_release(&b);
     return r;
+}
+
+int catalog_find(struct core *core, const char *name, struct catalog_record *ret, struct err *err) {
+    int r = cached(core, CATALOG_BY_NAME, name, read_by_name, ret, err);
+    return r == -ERR_NOT_FOUND ? err_set(err, ERR_NOT_FOUND, "no collection named \"%s\"", name) : r;
 }
 
 struct list_ctx {

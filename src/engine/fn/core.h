@@ -13,10 +13,12 @@
 enum { CID_LEN = 32, LEASE_TTL_MS = 30000 };
 
 struct coll;
+struct catalog_cache;
 struct core {
     struct object_store *objects;
     struct log_store *logs;
     struct metadata *meta;
+    struct catalog_cache *catalog_cache;
     struct invoker *invoker;
     struct embedder *embedder; /* opens nothing before it is used */
     struct clock *clock;

@@ -291,9 +291,9 @@ int coll_schema(struct coll *coll, uint32_t min_version, struct schema **ret, st
 
 /* Loads the current root if it moved, and lets go of the chunks it covers. Caller holds coll->lock. */
 static int refresh_base(struct coll *coll, struct err *err) {
-    struct object_info info;
+    char version[OBJECT_VERSION_SIZE];
     struct base *b = NULL;
-    int r = coll->base ? object_head(coll->core->objects, coll->root_key, NULL, &info, err)
+    int r = coll->base ? object_current(coll->core->objects, coll->root_key, version, err)
                        : base_load(coll->core, coll->root_key, NULL, NULL, &b, err);
     if (r == -ERR_NOT_FOUND) {
         err_clear(err);
@@ -303,7 +303,7 @@ static int refresh_base(struct coll *coll, struct err *err) {
         }
         return 0;
     }
-    if (r || (coll->base && !strcmp(coll->base->tree->version, info.version))) return r;
+    if (r || (coll->base && !strcmp(coll->base->tree->version, version))) return r;
     if (!b) r = base_load(coll->core, coll->root_key, NULL, coll->base, &b, err);
     if (r) return r;
     uint64_t committed = b->tree->committed_seq;
@@ -426,14 +426,14 @@ void view_last_known(struct coll *coll, uint64_t *ret_documents, uint64_t *ret_s
 }
 
 bool view_current(const struct view *v) {
-    struct object_info info;
+    char version[OBJECT_VERSION_SIZE];
     uint64_t last;
     bool any;
     if (log_end(v->coll->log, &last, &any, NULL)) return false;
     if (any && last != v->seq) return false;
-    int r = object_head(v->coll->core->objects, v->coll->root_key, NULL, &info, NULL);
+    int r = object_current(v->coll->core->objects, v->coll->root_key, version, NULL);
     if (r == -ERR_NOT_FOUND) return !v->base->tree->version[0];
-    return !r && !strcmp(info.version, v->base->tree->version);
+    return !r && !strcmp(version, v->base->tree->version);
 }
 
 int base_load_shared(struct coll *coll, const char *root_key, const char *version, struct base **ret,

@@ -129,16 +129,28 @@ static int scan_head(struct log *log, bool *ret_torn, struct err *err) {
     return r;
 }
 
+/* Is the list what it was when the head was found in it? *ret_now: how it looks now. A list with a void
+ * segment is never remembered: the segment counts once its header is there, which no stamp shows. */
+static bool same_list(struct log *log, struct log_stamp *ret_now) {
+    ret_now->known = false;
+    if (log->store->ops->stamp) log->store->ops->stamp(log->store, log->cid, ret_now);
+    return log->head && log_stamp_equal(ret_now, &log->listed);
+}
+
 int log_refresh_head(struct log *log, bool *ret_torn, struct err *err) {
     struct log_segment_name *segs = NULL;
     size_t n, n_void;
+    struct log_stamp now;
     *ret_torn = false;
+    if (same_list(log, &now)) return scan_head(log, ret_torn, err);
     int r = log_list(log, &segs, &n, &n_void, err);
     if (!r && n && (!log->head || segs[n - 1].ordinal != log->head_name.ordinal))
         r = open_head(log, &segs[n - 1], err);
     else if (!r && !n)
         retire_head(log);
     free(segs);
+    log->listed = now;
+    if (r || !n || n_void) log->listed.known = false;
     return r || !log->head ? r : scan_head(log, ret_torn, err);
 }
 
@@ -203,7 +215,8 @@ static int sync_head(struct log *log, struct err *err) {
 /* The head is whole and has room: cuts a torn tail, rolls a full segment. Both locks held. */
 static int prepare_head(struct log *log, uint64_t floor_seq, struct err *err) {
     bool torn;
-    int r = remove_void(log, err);
+    struct log_stamp now;
+    int r = same_list(log, &now) ? 0 : remove_void(log, err);
     if (!r) r = log_refresh_head(log, &torn, err);
     if (r) return r;
     if (!log->head) return start_segment(log, floor_seq + 1, 0, NULL, err);

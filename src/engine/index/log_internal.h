@@ -12,9 +12,10 @@ struct log {
     pthread_cond_t synced;
     struct log_file *head; /* newest segment, open for writing; NULL = none, or not opened yet */
     struct log_segment_name head_name;
-    uint64_t head_end; /* offset behind the last whole batch known */
-    uint64_t last_seq; /* of that batch (or first_seq - 1) */
-    uint32_t last_crc; /* of that batch (or the header's prev_crc) */
+    struct log_stamp listed; /* of a list that ended with the head and had no void segment */
+    uint64_t head_end;       /* offset behind the last whole batch known */
+    uint64_t last_seq;       /* of that batch (or first_seq - 1) */
+    uint32_t last_crc;       /* of that batch (or the header's prev_crc) */
     int64_t last_time_ms;
     uint64_t synced_seq;   /* this process knows everything up to here to be durable; a batch boundary */
     uint64_t appended_seq; /* highest number this process appended */
