@@ -30,8 +30,8 @@ struct node {
     mode_t mode;
     uint64_t size;
     int64_t mtime_ms;
-    double attr_s, entry_s;
-    void *data; /* of the kind, freed by ops->release */
+    uint32_t attr_s, entry_s; /* how long the kernel may keep the attributes and the name */
+    void *data;               /* of the kind, freed by ops->release */
 };
 
 /* Times only go forward. */

@@ -87,11 +87,7 @@ static void *signal_main(void *arg) {
     m->detached = detach(m->fs.options->mountpoint);
     wait_for_writers(m);
     work_drain(&m->fs.work, DRAIN_MS);
-    while (!has_ended(m)) {
-        m->exit_loop(m);
-        pthread_kill(m->main_thread, SIGUSR1);
-        usleep(WAKE_STEP_US);
-    }
+    m->exit_loop(m);
     return NULL;
 }
 
@@ -146,7 +142,6 @@ void mount_option_text(const struct mount *m, struct buf *out) {
 }
 
 int mount_watch(struct mount *m, struct err *err) {
-    m->main_thread = pthread_self();
     int e = pthread_create(&m->signal_thread, NULL, signal_main, m);
     m->has_signal = e == 0;
     if (!e) e = pthread_create(&m->keeper_thread, NULL, keeper_main, m);

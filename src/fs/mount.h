@@ -1,5 +1,6 @@
 /* What belongs to one mount as a whole: its threads, its open handles, its end. Knows no FUSE. */
 #pragma once
+#include "loop.h"
 #include "node.h"
 
 struct fuse_session;
@@ -7,8 +8,9 @@ struct fuse_session;
 struct mount {
     struct fs fs; /* first: what requests find */
     struct fuse_session *session;
-    void (*exit_loop)(struct mount *m); /* asks the FUSE loop to end; it looks when a signal wakes it */
-    pthread_t main_thread, signal_thread, keeper_thread;
+    struct loop *loop;
+    void (*exit_loop)(struct mount *m); /* asks the loop to end */
+    pthread_t signal_thread, keeper_thread;
     bool has_signal, has_keeper;
     bool detached; /* nothing of ours is at the mount point any more */
     pthread_mutex_t handles_lock;

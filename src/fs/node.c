@@ -72,8 +72,9 @@ struct node *dir_node(struct fs *fs, const struct node_ops *ops, struct node *pa
                                         : NULL,
                                name, child_key(parent, name, tag));
     n->mode = S_IFDIR | 0755;
-    bool frozen = n->place && n->place->frozen;
-    n->entry_s = n->attr_s = frozen && parent && parent->place == n->place ? FS_TIMEOUT_LONG_S : 0;
+    bool frozen = n->place && n->place->frozen, inside = parent && n->place && parent->place == n->place;
+    n->attr_s = frozen && inside ? FS_TIMEOUT_LONG_S : 0;
+    n->entry_s = !inside ? 0 : frozen ? FS_TIMEOUT_LONG_S : FS_TIMEOUT_FIXED_S;
     if (parent && n->place && parent->place == n->place)
         n->mtime_ms = __atomic_load_n(&parent->mtime_ms, __ATOMIC_RELAXED);
     return inode_add(fs, n);

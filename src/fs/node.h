@@ -7,12 +7,16 @@
 #include "errors.h"
 #include "fs.h"
 #include "inode.h"
+#include "loop.h"
 #include "work.h"
 
 #include <pthread.h>
 #include <sys/stat.h>
 
-enum { FS_TIMEOUT_LONG_S = 3600, FS_READ_STORE_MAX = 128 * 1024 };
+/* How long the kernel may keep what cannot change, and the names of a collection's own directories: they are
+ * there as long as the collection is, and each path leads through its name, which is never kept. Only who
+ * stands inside a collection that another process drops can go on finding them, for so long. */
+enum { FS_TIMEOUT_LONG_S = 3600, FS_TIMEOUT_FIXED_S = 1, FS_READ_STORE_MAX = 128 * 1024 };
 
 struct place;
 
@@ -20,6 +24,7 @@ struct fs {
     struct engine *engine;
     const struct fs_options *options;
     struct work work;
+    struct loop *loop; /* to be told before something blocks or takes long: loop.h */
     struct inode_table inodes;
     struct error_log errors;
     uid_t uid;
@@ -76,6 +81,7 @@ struct handle {
     pid_t opener;         /* thread group of the process that opened it */
     pthread_mutex_t lock; /* one read, write or flush of a handle at a time */
     bool direct_io, keep_cache, nonseekable;
+    int wrote;        /* atomic: there are writes that no flush has followed */
     const char *data; /* whole content, when it is fixed: reads are answered from it */
     size_t len;
     struct buf owned; /* what data points to, unless it is the node's */
@@ -255,8 +261,9 @@ int saved_query_read(struct call *c, struct place *p, const char *name, struct b
 int saved_query_list(struct call *c, struct place *p, struct dir_list *out);
 
 /* The query kind's run: see node_query.c. True: the job was parked (it is queued again when the content is
- * there) or false: content or error is there already. With work.lock not held. */
-bool query_wait(struct fs *fs, struct node *n, struct job *j);
+ * there), or answered because it was interrupted; false: content or error is there. here: the caller has a
+ * place (work_enter) and may run the query itself. With work.lock not held. */
+bool query_wait(struct fs *fs, struct node *n, struct job *j, bool here);
 bool node_is_query(const struct node *n);
 /* DONE: its size is final. */
 bool query_ready(struct fs *fs, struct node *n);

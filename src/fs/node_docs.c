@@ -100,7 +100,8 @@ static struct node *doc_node(struct fs *fs, struct node *dir, const char *name, 
     n->mode = S_IFREG | 0644;
     n->size = info ? info->size + 1 : 0;
     n->mtime_ms = info ? info->time_ms : clock_now_ms(&clock_system);
-    n->entry_s = n->attr_s = dir->place->frozen ? FS_TIMEOUT_LONG_S : 0;
+    n->attr_s = info ? FS_TIMEOUT_LONG_S : 0; /* of this version of the document, whatever comes after it */
+    n->entry_s = dir->place->frozen ? FS_TIMEOUT_LONG_S : 0;
     return inode_add(fs, n);
 }
 
@@ -292,6 +293,7 @@ static int doc_open(struct call *c, struct handle *h) {
         h->state = xcalloc(1, sizeof(struct doc_write));
         h->direct_io = true;
         inode_unkey(&c->fs->inodes, h->node); /* its attributes now follow this handle */
+        __atomic_store_n(&h->node->attr_s, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&h->node->size, h->owned.len, __ATOMIC_RELAXED);
         return 0;
     }

@@ -132,50 +132,71 @@ static void retire_later(struct fs *fs, struct node *n) {
     pthread_mutex_unlock(&fs->retired_lock);
 }
 
-static void wake_all(struct fs *fs, struct run *run) {
-    for (struct job *j; (j = job_list_take(&run->waiters)) != NULL;)
-        work_push_locked(&fs->work, j, WORK_META);
+/* own (may be NULL): the job of the caller, which goes on with it; true: it was still waiting. */
+static bool wake_all(struct fs *fs, struct run *run, const struct job *own) {
+    bool ours = false;
+    for (struct job *j; (j = job_list_take(&run->waiters)) != NULL;) {
+        if (j == own) {
+            ours = true;
+            j->state = JOB_RUNNING;
+        } else {
+            work_push_locked(&fs->work, j, WORK_META);
+        }
+    }
+    return ours;
 }
 
 static bool nobody_waits(const struct run *run) {
     return run->waiters.head.next == &run->waiters.head;
 }
 
-static void run_job(struct job *j) {
-    struct run *run = (struct run *)((char *)j - offsetof(struct run, job));
+/* Sets the state that a run ended with; false: it is to be run again. With work.lock held. */
+static bool settle(struct run *run, struct node *node, int r, const struct err *err, struct buf *out) {
+    if (r == -ERR_CANCELED && run->job.cancel) {
+        __atomic_store_n(&run->job.cancel, 0, __ATOMIC_RELAXED);
+        run->has_seq = false;
+        if (!nobody_waits(run)) return false; /* somebody came after it was canceled */
+        run->state = RUN_NEW;
+    } else if (r) {
+        run->state = RUN_FAILED;
+        run->err = *err;
+    } else {
+        run->state = RUN_DONE;
+        run->content = *out;
+        *out = (struct buf)BUF_INIT;
+        __atomic_store_n(&node->size, run->content.len, __ATOMIC_RELAXED);
+    }
+    return true;
+}
+
+/* Runs the query and wakes who waits; the result as of wake_all. */
+static bool run_now(struct run *run, const struct job *own) {
     struct fs *fs = run->fs;
     struct node *node = run->node;
     struct call c = {.fs = fs, .cancel = &run->job.cancel};
     struct buf out = BUF_INIT;
+    bool ours = false;
+    loop_may_block(fs->loop);
     int r = run_name(&c, run, &out);
     pthread_mutex_lock(&fs->work.lock);
-    if (r == -ERR_CANCELED && run->job.cancel) {
-        __atomic_store_n(&run->job.cancel, 0, __ATOMIC_RELAXED);
-        run->has_seq = false;
-        if (!nobody_waits(run)) { /* somebody came after it was canceled */
-            work_push_locked(&fs->work, &run->job, WORK_QUERY);
-            pthread_mutex_unlock(&fs->work.lock);
-            buf_release(&out);
-            return;
-        }
-        run->state = RUN_NEW;
-    } else if (r) {
-        run->state = RUN_FAILED;
-        run->err = c.err;
-    } else {
-        run->state = RUN_DONE;
-        run->content = out;
-        out = (struct buf)BUF_INIT;
-        __atomic_store_n(&node->size, run->content.len, __ATOMIC_RELAXED);
-    }
-    wake_all(fs, run);
+    bool over = settle(run, node, r, &c.err, &out);
+    if (over)
+        ours = wake_all(fs, run, own);
+    else
+        work_push_locked(&fs->work, &run->job, WORK_QUERY);
     pthread_mutex_unlock(&fs->work.lock);
     buf_release(&out);
+    if (!over) return false;
     retire_later(fs, node);
     inode_unref(fs, node);
+    return ours;
 }
 
-bool query_wait(struct fs *fs, struct node *n, struct job *j) {
+static void run_job(struct job *j) {
+    run_now((struct run *)((char *)j - offsetof(struct run, job)), NULL);
+}
+
+bool query_wait(struct fs *fs, struct node *n, struct job *j, bool here) {
     struct run *run = n->data;
     bool start = false;
     inode_ref(&fs->inodes, n); /* once parked, j's own may be gone at any time */
@@ -189,9 +210,13 @@ bool query_wait(struct fs *fs, struct node *n, struct job *j) {
     if (start) {
         run->state = RUN_GOING;
         run->node = n;
-        work_push_locked(&fs->work, &run->job, WORK_QUERY);
+        if (here)
+            run->job.state = JOB_RUNNING;
+        else
+            work_push_locked(&fs->work, &run->job, WORK_QUERY);
     }
     pthread_mutex_unlock(&fs->work.lock);
+    if (start && here) return !run_now(run, j);
     if (!start) inode_unref(fs, n);
     return wait;
 }

@@ -1,26 +1,25 @@
-/* The FUSE side: requests in, replies out. The only file that knows FUSE.
+/* The FUSE side: requests in, replies out. Only this file and serve.c know FUSE.
  *
- * The loop threads never block: what may touch the engine or a disk becomes a request for a worker pool, and
- * is answered from there. The kernel sends an interrupt for every signal the caller handles, and EINTR is
- * what few programs expect of a file: so only what runs or waits for a query is answered at once, and
- * documents when they take long (job.patient). Everything else is never interrupted.
+ * A request runs on the loop thread that read it while few do (work.h), else in a worker pool: some loop
+ * threads are always there to read. The kernel sends an interrupt for every signal the caller handles, and
+ * EINTR is what few programs expect of a file: so only what runs or waits for a query is answered at once,
+ * and documents when they take long (job.patient). Everything else is never interrupted.
  *
  * Locks: libfuse holds a request's lock while it calls on_interrupt, which takes work.lock. So work.lock is
  * never held while calling libfuse. After end_interrupts no interrupt can reach a request any more: only then
  * it is freed.
  */
-#define FUSE_USE_VERSION 312
+#include "requests.h"
 #include "caller.h"
 #include "mount.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <fuse3/fuse_lowlevel.h>
 #include <stdio.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { NAME_MAX_BYTES = 4000, MAX_BACKGROUND = 64, LOOP_THREADS = 3 };
+enum { NAME_MAX_BYTES = 4000, MAX_BACKGROUND = 64, WRITE_LONG = 32 * 1024 };
 
 struct request {
     struct job job;
@@ -38,6 +37,7 @@ struct request {
     struct stat attr;
     struct fuse_file_info fi;
     bool interruptible;
+    bool borrowed; /* data is the loop's: the request runs there */
 };
 
 static struct fs *fs_of(fuse_req_t req) {
@@ -86,20 +86,35 @@ static void request_free(struct request *r) {
     if (r->node2) inode_unref(fs, r->node2);
     free(r->name);
     free(r->name2);
-    free(r->data);
+    if (!r->borrowed) free(r->data);
     free(r);
 }
 
-static void queue(struct request *r, enum work_pool pool) {
-    work_push(&r->call.fs->work, &r->job, pool);
+/* Runs the request here, or in a pool when too many run on loop threads already. */
+static void start(struct request *r, enum work_pool pool) {
+    struct work *w = &r->call.fs->work;
+    if (!work_enter(w, &r->job, pool)) {
+        if (r->borrowed) r->data = memcpy(xmalloc(r->size), r->data, r->size);
+        r->borrowed = false;
+        work_push(w, &r->job, pool);
+        return;
+    }
+    r->job.run(&r->job);
+    work_leave(w);
 }
 
-/* Into a pool of the node's choice. */
-static void queue_in(struct request *r, enum work_pool pool) {
+/* The same for what waits for a disk. */
+static void start_slow(struct request *r, enum work_pool pool) {
+    loop_will_block(r->call.fs->loop);
+    start(r, pool);
+}
+
+/* The same with a pool of the node's choice. */
+static void start_in(struct request *r, enum work_pool pool) {
     r->job.patient = pool == WORK_DOCS;
     r->interruptible = pool == WORK_DOCS || pool == WORK_QUERY;
     if (r->interruptible) fuse_req_interrupt_func(r->req, on_interrupt, r);
-    queue(r, pool);
+    start(r, pool);
 }
 
 static struct request *of_job(struct job *j) {
@@ -135,12 +150,17 @@ static int not_here(struct request *r) {
 
 /* ---- entries and attributes ---- */
 
+static double attr_timeout(struct fs *fs, struct node *n) {
+    if (node_is_query(n) && query_ready(fs, n)) return FS_TIMEOUT_LONG_S;
+    return __atomic_load_n(&n->attr_s, __ATOMIC_RELAXED);
+}
+
 static void fill_entry(struct fs *fs, struct node *n, struct fuse_entry_param *e) {
     memset(e, 0, sizeof *e);
     e->ino = n->id;
     e->generation = 1;
     e->entry_timeout = n->entry_s;
-    e->attr_timeout = node_is_query(n) && query_ready(fs, n) ? FS_TIMEOUT_LONG_S : n->attr_s;
+    e->attr_timeout = attr_timeout(fs, n);
     node_stat(fs, n, &e->attr);
 }
 
@@ -170,7 +190,7 @@ static void run_lookup(struct job *j) {
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
     struct request *r = request_new(req, "lookup", parent, name, run_lookup);
-    if (r) queue_in(r, r->node->ops->list_pool);
+    if (r) start_in(r, r->node->ops->list_pool);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n) {
@@ -186,7 +206,7 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 static void reply_attr(struct request *r) {
     struct stat st;
     struct fs *fs = r->call.fs;
-    double timeout = node_is_query(r->node) && query_ready(fs, r->node) ? FS_TIMEOUT_LONG_S : r->node->attr_s;
+    double timeout = attr_timeout(fs, r->node);
     node_stat(fs, r->node, &st);
     end_interrupts(r);
     fuse_reply_attr(r->req, &st, timeout);
@@ -209,13 +229,19 @@ static void run_getattr(struct job *j) {
         reply_attr(r);
 }
 
-/* Waits for the answer of a query without holding a thread, or runs the request at once. */
+/* Runs the query or waits for its answer without holding a thread, then runs the request. */
 static void wait_or_run(struct request *r) {
+    struct work *w = &r->call.fs->work;
     r->interruptible = true;
     fuse_req_interrupt_func(r->req, on_interrupt, r);
-    if (query_wait(r->call.fs, r->node, &r->job)) return;
-    end_interrupts(r);
-    queue(r, WORK_META);
+    bool here = work_enter(w, &r->job, WORK_META);
+    if (!query_wait(r->call.fs, r->node, &r->job, here)) {
+        if (here)
+            r->job.run(&r->job);
+        else
+            work_push(w, &r->job, WORK_META);
+    }
+    if (here) work_leave(w);
 }
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
@@ -224,7 +250,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     if (node_is_query(r->node))
         wait_or_run(r);
     else if (r->node->ops->stat)
-        queue(r, WORK_META);
+        start(r, WORK_META);
     else
         reply_attr(r);
 }
@@ -268,7 +294,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int se
     r->attr = *attr;
     r->flags = (unsigned)set;
     r->h = fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
-    queue(r, WORK_WRITE);
+    start(r, WORK_WRITE);
 }
 
 static void run_readlink(struct job *j) {
@@ -286,7 +312,7 @@ static void run_readlink(struct job *j) {
 
 static void op_readlink(fuse_req_t req, fuse_ino_t ino) {
     struct request *r = request_new(req, "readlink", ino, NULL, run_readlink);
-    if (r) queue(r, WORK_META);
+    if (r) start(r, WORK_META);
 }
 
 /* ---- changes of directories ---- */
@@ -308,14 +334,14 @@ static void run_make(struct job *j) {
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode) {
     struct request *r = request_new(req, "mkdir", parent, name, run_make);
-    if (r) queue(r, WORK_WRITE);
+    if (r) start_slow(r, WORK_WRITE);
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name) {
     struct request *r = request_new(req, "symlink", parent, name, run_make);
     if (!r) return;
     r->name2 = xstrdup(target);
-    queue(r, WORK_WRITE);
+    start_slow(r, WORK_WRITE);
 }
 
 static void run_remove(struct job *j) {
@@ -332,14 +358,14 @@ static void run_remove(struct job *j) {
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name) {
     struct request *r = request_new(req, "unlink", parent, name, run_remove);
-    if (r) queue(r, WORK_WRITE);
+    if (r) start_slow(r, WORK_WRITE);
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name) {
     struct request *r = request_new(req, "rmdir", parent, name, run_remove);
     if (!r) return;
     r->flags = 1;
-    queue(r, WORK_WRITE);
+    start_slow(r, WORK_WRITE);
 }
 
 static void run_rename(struct job *j) {
@@ -365,7 +391,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
     r->name2 = xstrdup(new_name);
     r->flags = flags;
     if (r->node2)
-        queue(r, WORK_WRITE);
+        start_slow(r, WORK_WRITE);
     else
         fail(r, -ERR_NOT_FOUND);
 }
@@ -423,7 +449,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     if (node_is_query(r->node))
         wait_or_run(r);
     else
-        queue_in(r, r->node->ops->open_pool);
+        start_in(r, r->node->ops->open_pool);
 }
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
@@ -431,7 +457,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     if (!r) return;
     r->fi = *fi;
     r->fi.flags &= ~O_ACCMODE;
-    queue_in(r, r->node->ops->list_pool);
+    start_in(r, r->node->ops->list_pool);
 }
 
 static void run_create(struct job *j) {
@@ -468,7 +494,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
     if (!r) return;
     r->fi = *fi;
     r->mode = mode;
-    queue(r, WORK_WRITE);
+    start(r, WORK_WRITE);
 }
 
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t dev) {
@@ -508,12 +534,14 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
     r->h = h;
     r->size = size;
     r->offset = (uint64_t)off;
-    queue_in(r, h->node->ops->read_pool);
+    start_in(r, h->node->ops->read_pool);
 }
 
 static void run_write(struct job *j) {
     struct request *r = of_job(j);
     struct handle *h = r->h;
+    __atomic_store_n(&h->wrote, 1, __ATOMIC_RELAXED);
+    if (r->size >= WRITE_LONG) loop_will_block(r->call.fs->loop);
     pthread_mutex_lock(&h->lock);
     int e = h->node->ops->write ? h->node->ops->write(&r->call, h, r->data, r->size, r->offset) : not_here(r);
     pthread_mutex_unlock(&h->lock);
@@ -530,17 +558,18 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
     struct request *r = request_new(req, "write", ino, NULL, run_write);
     if (!r) return;
     r->h = (struct handle *)(uintptr_t)fi->fh;
-    r->data = xmalloc(size);
-    memcpy(r->data, data, size);
+    r->data = (char *)(uintptr_t)data;
+    r->borrowed = true;
     r->size = size;
     r->offset = (uint64_t)off;
-    queue(r, WORK_WRITE);
+    start(r, WORK_WRITE);
 }
 
 static void run_sync(struct job *j) {
     struct request *r = of_job(j);
     struct handle *h = r->h;
     int e = 0;
+    if (__atomic_exchange_n(&h->wrote, 0, __ATOMIC_RELAXED)) loop_will_block(r->call.fs->loop);
     pthread_mutex_lock(&h->lock);
     if (r->flags)
         e = h->node->ops->fsync ? h->node->ops->fsync(&r->call, h) : 0;
@@ -564,7 +593,7 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) 
     struct request *r = request_new(req, "close", ino, NULL, run_sync);
     if (!r) return;
     r->h = h;
-    queue(r, WORK_WRITE);
+    start(r, WORK_WRITE);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi) {
@@ -572,7 +601,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
     if (!r) return;
     r->h = (struct handle *)(uintptr_t)fi->fh;
     r->flags = 1;
-    queue(r, WORK_WRITE);
+    start(r, WORK_WRITE);
 }
 
 static void run_release(struct job *j) {
@@ -587,7 +616,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     struct request *r = request_new(req, "release", ino, NULL, run_release);
     if (!r) return;
     r->h = (struct handle *)(uintptr_t)fi->fh;
-    queue(r, handle_writes(r->h) ? WORK_WRITE : WORK_META);
+    start(r, handle_writes(r->h) ? WORK_WRITE : WORK_META);
 }
 
 /* ---- listings ---- */
@@ -630,7 +659,7 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, s
     r->h = (struct handle *)(uintptr_t)fi->fh;
     r->size = size;
     r->offset = (uint64_t)off;
-    queue_in(r, r->node->ops->list_pool);
+    start_in(r, r->node->ops->list_pool);
 }
 
 /* ---- the rest ---- */
@@ -649,7 +678,7 @@ static void run_statfs(struct job *j) {
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino) {
     struct request *r = request_new(req, "statfs", ino, NULL, run_statfs);
-    if (r) queue(r, WORK_META);
+    if (r) start(r, WORK_META);
 }
 
 static void reply_xattr(fuse_req_t req, const char *value, size_t len, size_t size) {
@@ -702,7 +731,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn) {
     if (fs->options->ready) fs->options->ready(fs->options->ready_ctx);
 }
 
-static const struct fuse_lowlevel_ops fuse_ops = {
+const struct fuse_lowlevel_ops fs_requests = {
     .init = op_init,
     .lookup = op_lookup,
     .forget = op_forget,
@@ -730,70 +759,3 @@ static const struct fuse_lowlevel_ops fuse_ops = {
     .getxattr = op_getxattr,
     .listxattr = op_listxattr,
 };
-
-/* ---- the mount ---- */
-
-static void drop_name(struct fs *fs, uint64_t parent_id, const char *name) {
-    fuse_lowlevel_notify_inval_entry(mount_of(fs)->session, parent_id, name, strlen(name));
-}
-
-static int new_session(struct mount *m, struct err *err) {
-    struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-    struct buf options = BUF_INIT;
-    mount_option_text(m, &options);
-    fuse_opt_add_arg(&args, "ldbfs");
-    fuse_opt_add_arg(&args, "-o");
-    fuse_opt_add_arg(&args, buf_str(&options));
-    m->session = fuse_session_new(&args, &fuse_ops, sizeof fuse_ops, &m->fs);
-    fuse_opt_free_args(&args);
-    buf_release(&options);
-    if (!m->session) return err_set(err, ERR_INVALID, "the mount options are not accepted");
-    if (!fuse_session_mount(m->session, m->fs.options->mountpoint)) return 0;
-    fuse_session_destroy(m->session);
-    m->session = NULL;
-    return err_set(err, ERR_IO, "cannot mount on '%s'", m->fs.options->mountpoint);
-}
-
-static int run_loop(struct mount *m, struct err *err) {
-    struct fuse_loop_config *config = fuse_loop_cfg_create();
-    fuse_loop_cfg_set_clone_fd(config, 0);
-    fuse_loop_cfg_set_max_threads(config, LOOP_THREADS);
-    fuse_loop_cfg_set_idle_threads(config, LOOP_THREADS);
-    int r = fuse_session_loop_mt(m->session, config);
-    fuse_loop_cfg_destroy(config);
-    return r < 0 && r != -EINTR && r != -ENOTCONN ? err_sys(err, -r, "the mount ended") : 0;
-}
-
-static void exit_loop(struct mount *m) {
-    fuse_session_exit(m->session);
-}
-
-/* libfuse unmounts the mount point unless the connection looks dead; it may be another mount's by now. */
-static void forget_mountpoint(struct fuse_session *session) {
-    int p[2];
-    if (pipe2(p, O_CLOEXEC)) return;
-    close(p[0]);
-    dup3(p[1], fuse_session_fd(session), O_CLOEXEC);
-    close(p[1]);
-    fuse_session_unmount(session);
-}
-
-int fs_run(struct engine *engine, const struct fs_options *options, struct err *err) {
-    struct mount *m = xcalloc(1, sizeof *m);
-    m->exit_loop = exit_loop;
-    m->fs.drop_name = drop_name;
-    int r = mount_start(m, engine, options, err);
-    if (!r) r = new_session(m, err);
-    if (!r) r = mount_watch(m, err);
-    if (!r) r = run_loop(m, err);
-    mount_finish(m);
-    if (m->session) {
-        if (m->detached)
-            forget_mountpoint(m->session);
-        else
-            fuse_session_unmount(m->session);
-        fuse_session_destroy(m->session);
-    }
-    free(m);
-    return r;
-}

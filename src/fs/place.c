@@ -96,6 +96,7 @@ int place_view_until(struct call *c, struct place *p, const volatile int *cancel
         return 0;
     }
     view_unref(v);
+    loop_will_block(c->fs->loop); /* a root may be read, the log indexed */
     int r = p->frozen ? engine_view_version(e, p->cid, p->version, &v, &c->err)
                       : engine_view_live_until(e, p->cid, true, cancel, timeout_ms, &v, &c->err);
     if (r) return r;

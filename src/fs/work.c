@@ -103,6 +103,28 @@ void work_push(struct work *w, struct job *j, enum work_pool pool) {
     pthread_mutex_unlock(&w->lock);
 }
 
+bool work_enter(struct work *w, struct job *j, enum work_pool pool) {
+    int64_t now = clock_mono_us(&clock_system) / 1000;
+    pthread_mutex_lock(&w->lock);
+    bool place = w->here < WORK_HERE_MAX && !w->stop;
+    if (place) {
+        w->here++;
+        w->busy++;
+        j->pool = pool;
+        j->state = JOB_RUNNING;
+        j->pushed_ms = now;
+    }
+    pthread_mutex_unlock(&w->lock);
+    return place;
+}
+
+void work_leave(struct work *w) {
+    pthread_mutex_lock(&w->lock);
+    w->here--;
+    if (--w->busy == 0) pthread_cond_broadcast(&w->idle);
+    pthread_mutex_unlock(&w->lock);
+}
+
 static void push_front(struct job_list *l, struct job *j) {
     j->next = l->head.next;
     j->prev = &l->head;

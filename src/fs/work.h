@@ -1,7 +1,9 @@
-/* Worker pools: everything that may touch the engine or a disk runs here, never on a FUSE loop thread.
+/* Where requests run: on the thread that read them, while only a few do so, else in a worker pool.
  *
- * The pools are separate so that metadata never waits behind queries, nor queries behind writes that wait for
- * a disk.
+ * A hand-over to another thread costs more than most requests. So up to WORK_HERE_MAX requests may run, and
+ * block, on loop threads; the loop has more threads than that, and what comes while all of these places are
+ * taken goes to a pool. The pools are separate so that metadata never waits behind queries, nor queries
+ * behind writes that wait for a disk.
  */
 #pragma once
 #include <pthread.h>
@@ -10,6 +12,7 @@
 
 /* WORK_DOCS: documents by name, which may have to wait until what was written just now is indexed. */
 enum work_pool { WORK_META, WORK_DOCS, WORK_QUERY, WORK_WRITE, WORK_POOLS };
+enum { WORK_HERE_MAX = 4 };
 enum job_state { JOB_NEW, JOB_QUEUED, JOB_PARKED, JOB_RUNNING };
 
 /* Embedded in what is to be done. Guarded by the lock of struct work, but for cancel (set once, read
@@ -40,12 +43,17 @@ struct work {
     } pools[WORK_POOLS];
     pthread_t *threads;
     unsigned n_threads;
-    uint64_t busy; /* queued or running jobs */
+    uint64_t busy; /* queued or running jobs, places taken included */
+    unsigned here; /* places taken by loop threads */
     bool stop;
 };
 /* Starts the threads. Returns 0 or an errno value. */
 int work_start(struct work *w, const unsigned threads[WORK_POOLS]);
 void work_push(struct work *w, struct job *j, enum work_pool pool);
+/* Takes a place for the calling thread, which then runs j (and may block) and calls work_leave; false: none
+ * is free. */
+bool work_enter(struct work *w, struct job *j, enum work_pool pool);
+void work_leave(struct work *w);
 /* The same with w->lock held. */
 void work_push_locked(struct work *w, struct job *j, enum work_pool pool);
 /* Sets cancel; a job that is still queued is moved to the front of the metadata pool, where it can answer.

@@ -1,0 +1,215 @@
+/* Who reads requests. See loop.h. */
+#include "loop.h"
+#include "util/buf.h"
+#include "util/clock.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <time.h>
+
+enum {
+    QUIET_TICKS = 20,    /* without a request: the watcher stops looking */
+    KICK_US = 20000,     /* at the end: until a thread that reads is told again */
+    PARALLEL_US = 20000, /* how long two read after requests have overlapped */
+};
+
+struct loop {
+    const struct loop_ops *ops;
+    void *ctx;
+    int signal;
+    pthread_mutex_t lock; /* everything below */
+    pthread_cond_t standby, over;
+    pthread_t threads[LOOP_THREADS];
+    bool reads[LOOP_THREADS];    /* is in receive */
+    unsigned n_threads, n_alive; /* started; not ended yet */
+    unsigned reading, busy, standing_by;
+    unsigned promoted; /* standing by, told to read, not awake yet */
+    bool watched;      /* somebody watches, or is told to */
+    bool to_watch;
+    bool ended;
+    uint64_t taken; /* requests received so far */
+    int64_t parallel_until_us;
+};
+
+struct member {
+    struct loop *loop;
+    unsigned no;
+};
+
+struct loop *loop_new(const struct loop_ops *ops, void *ctx, int signal) {
+    struct loop *l = xcalloc(1, sizeof *l);
+    pthread_condattr_t attr;
+    l->ops = ops;
+    l->ctx = ctx;
+    l->signal = signal;
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&l->standby, &attr);
+    pthread_cond_init(&l->over, &attr);
+    pthread_condattr_destroy(&attr);
+    return l;
+}
+
+void loop_free(struct loop *l) {
+    if (!l) return;
+    pthread_cond_destroy(&l->standby);
+    pthread_cond_destroy(&l->over);
+    pthread_mutex_destroy(&l->lock);
+    free(l);
+}
+
+static unsigned wanted(const struct loop *l) {
+    return clock_mono_us(&clock_system) < l->parallel_until_us ? 2 : 1;
+}
+
+/* With the lock. */
+static void promote(struct loop *l) {
+    if (l->reading + l->promoted >= wanted(l) || l->promoted >= l->standing_by) return;
+    l->promoted++;
+    pthread_cond_signal(&l->standby);
+}
+
+static void overlap(struct loop *l) {
+    l->parallel_until_us = clock_mono_us(&clock_system) + PARALLEL_US;
+    promote(l);
+}
+
+/* False: woken before the time was over. */
+static bool wait_for(struct loop *l, pthread_cond_t *cond, long us) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_nsec += us * 1000;
+    if (t.tv_nsec >= 1000000000) t.tv_nsec -= 1000000000, t.tv_sec++;
+    return pthread_cond_timedwait(cond, &l->lock, &t) == ETIMEDOUT;
+}
+
+/* Promotes itself when requests may be waiting that nobody has read for a tick. */
+static void watch(struct loop *l) {
+    uint64_t last = l->taken;
+    unsigned quiet = 0;
+    l->to_watch = false;
+    while (!l->ended && !l->promoted && quiet < QUIET_TICKS) {
+        if (!wait_for(l, &l->standby, LOOP_TICK_US)) continue;
+        bool moved = l->taken != last;
+        if (!moved && !l->reading && l->busy && !l->promoted) l->promoted++;
+        quiet = moved ? 0 : quiet + 1;
+        last = l->taken;
+    }
+    l->watched = false;
+}
+
+/* Returns with a promotion, or at the end. */
+static void stand_by(struct loop *l) {
+    l->standing_by++;
+    while (!l->ended && !l->promoted) {
+        if (l->to_watch)
+            watch(l);
+        else
+            pthread_cond_wait(&l->standby, &l->lock);
+    }
+    l->standing_by--;
+    if (l->promoted) l->promoted--;
+}
+
+/* A request was received. */
+static void took(struct loop *l) {
+    l->taken++;
+    if (l->busy++) overlap(l);
+    if (l->watched || !l->standing_by) return;
+    l->watched = l->to_watch = true;
+    pthread_cond_signal(&l->standby);
+}
+
+/* One request: received, and processed without the lock. */
+static void serve(struct loop *l, unsigned no, void *buffer) {
+    l->reading++;
+    l->reads[no] = true;
+    pthread_mutex_unlock(&l->lock);
+    int r = l->ops->receive(l->ctx, buffer);
+    pthread_mutex_lock(&l->lock);
+    l->reads[no] = false;
+    l->reading--;
+    if (r < 0) l->ended = true;
+    if (r <= 0) return;
+    took(l);
+    pthread_mutex_unlock(&l->lock);
+    l->ops->process(l->ctx, buffer);
+    pthread_mutex_lock(&l->lock);
+    l->busy--;
+}
+
+static void end(struct loop *l) {
+    l->ended = true;
+    pthread_cond_broadcast(&l->standby);
+    pthread_cond_signal(&l->over);
+}
+
+static void *loop_main(void *arg) {
+    struct member me = *(struct member *)arg;
+    struct loop *l = me.loop;
+    free(arg);
+    void *buffer = l->ops->buffer_new(l->ctx);
+    pthread_mutex_lock(&l->lock);
+    if (me.no) stand_by(l);
+    while (!l->ended) {
+        serve(l, me.no, buffer);
+        if (!l->ended && l->reading >= wanted(l)) stand_by(l);
+    }
+    l->n_alive--;
+    end(l);
+    pthread_mutex_unlock(&l->lock);
+    l->ops->buffer_free(buffer);
+    return NULL;
+}
+
+/* Wakes the threads that read. A signal may come just before the read begins, hence again and again. */
+static void kick(struct loop *l) {
+    for (unsigned no = 0; no < l->n_threads; no++)
+        if (l->reads[no]) pthread_kill(l->threads[no], l->signal);
+}
+
+int loop_run(struct loop *l) {
+    int e = 0;
+    pthread_mutex_lock(&l->lock);
+    for (unsigned no = 0; no < LOOP_THREADS && !e; no++) {
+        struct member *me = xmalloc(sizeof *me);
+        *me = (struct member){l, no};
+        e = pthread_create(&l->threads[no], NULL, loop_main, me);
+        if (e)
+            free(me);
+        else
+            l->n_threads++, l->n_alive++;
+    }
+    if (e) end(l);
+    while (l->n_alive) {
+        if (!l->ended) {
+            pthread_cond_wait(&l->over, &l->lock);
+            continue;
+        }
+        kick(l);
+        wait_for(l, &l->over, KICK_US);
+    }
+    pthread_mutex_unlock(&l->lock);
+    for (unsigned no = 0; no < l->n_threads; no++) pthread_join(l->threads[no], NULL);
+    return e;
+}
+
+void loop_end(struct loop *l) {
+    pthread_mutex_lock(&l->lock);
+    end(l);
+    pthread_mutex_unlock(&l->lock);
+}
+
+void loop_will_block(struct loop *l) {
+    pthread_mutex_lock(&l->lock);
+    promote(l);
+    pthread_mutex_unlock(&l->lock);
+}
+
+void loop_may_block(struct loop *l) {
+    if (!l->ops->pending(l->ctx)) return;
+    pthread_mutex_lock(&l->lock);
+    overlap(l);
+    pthread_mutex_unlock(&l->lock);
+}
