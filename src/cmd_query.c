@@ -62,7 +62,8 @@ static void print_cost(struct engine *e, int64_t start_us, const struct answer *
             "\"cache_bytes\":%llu,\"cache_dir_hits\":%llu}\n",
             (double)(clock_mono_us(&clock_system) - start_us) / 1000, (double)a->took_us / 1000,
             (unsigned long long)c.gets, (unsigned long long)c.heads, (unsigned long long)c.waves,
-            (unsigned long long)c.bytes_got, (unsigned long long)c.cache_bytes, (unsigned long long)c.disk_hits);
+            (unsigned long long)c.bytes_got, (unsigned long long)c.cache_bytes,
+            (unsigned long long)c.disk_hits);
 }
 
 static int answer_query(struct engine *e, const struct options *opt, const struct query_request *q,

@@ -375,7 +375,8 @@ static void options_store(const struct options *o, struct engine_options *ret) {
     const char *get_ms = env_text("LDBFS_SIMULATE_GET_MS");
     ret->cache_bytes = o->cache_bytes > 0 ? (uint64_t)o->cache_bytes : env_number("LDBFS_CACHE_BYTES");
     ret->cache_dir = o->cache_dir ? o->cache_dir : env_text("LDBFS_CACHE_DIR");
-    ret->cache_dir_bytes = o->cache_dir_bytes > 0 ? (uint64_t)o->cache_dir_bytes : env_number("LDBFS_CACHE_DIR_BYTES");
+    ret->cache_dir_bytes =
+        o->cache_dir_bytes > 0 ? (uint64_t)o->cache_dir_bytes : env_number("LDBFS_CACHE_DIR_BYTES");
     ret->simulate_remote = get_ms != NULL;
     ret->simulate_get_ms = (unsigned)MIN(env_number("LDBFS_SIMULATE_GET_MS"), (uint64_t)60000);
     ret->simulate_bytes_per_s = env_number("LDBFS_SIMULATE_MB_S") * 1000000;

@@ -62,8 +62,8 @@ static void set_fault(struct engine *e, const char *spec) {
         object_store_fault_set(e->fault, op, after, (enum fault_kind)kind);
 }
 
-/*   objects:  [disk cache ->] count -> [remote ->] [fault ->] directory      log: directory      metadata: SQLite      invoker: thread
- * pool embedder: OpenAI-compatible HTTP, nothing until it is used */
+/*   objects:  [disk cache ->] count -> [remote ->] [fault ->] directory      log: directory      metadata:
+ * SQLite      invoker: thread pool embedder: OpenAI-compatible HTTP, nothing until it is used */
 static int open_backends(struct engine *e, const struct engine_options *o, struct err *err) {
     struct core *core = &e->core;
     struct embedder_openai_config embedding = {o->embedding_url, o->embedding_key_file};
@@ -76,7 +76,8 @@ static int open_backends(struct engine *e, const struct engine_options *o, struc
         if (o->object_fault) dir = e->fault = object_store_fault(dir);
         if (o->simulate_remote) dir = object_store_remote(dir, o->simulate_get_ms, o->simulate_bytes_per_s);
         core->objects = e->counter = object_store_count(dir);
-        if (!object_can_map(dir)) core->objects->pages = e->pages = page_cache_new(o->cache_bytes ? o->cache_bytes : CACHE_BYTES);
+        if (!object_can_map(dir))
+            core->objects->pages = e->pages = page_cache_new(o->cache_bytes ? o->cache_bytes : CACHE_BYTES);
         buf_clear(&path);
         buf_printf(&path, "%s/log", o->data_dir);
         r = log_store_dir_open(buf_str(&path), &core->logs, err);

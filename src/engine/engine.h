@@ -24,13 +24,13 @@ struct engine_options {
     struct clock *clock;      /* NULL = system */
     struct rng *rng;          /* NULL = system */
     const char *embedding_url, *embedding_key_file; /* NULL: the environment's (docs/CONFIG.md) */
-    uint64_t cache_bytes;      /* of remote objects in memory; 0 = default 1 GB (docs/COLD.md) */
-    const char *cache_dir;     /* and on disk, NULL: not */
-    uint64_t cache_dir_bytes;  /* 0 = default 4 GB */
-    bool simulate_remote;      /* measuring: the object store is read by requests, each of which takes this long */
+    uint64_t cache_bytes;     /* of remote objects in memory; 0 = default 1 GB (docs/COLD.md) */
+    const char *cache_dir;    /* and on disk, NULL: not */
+    uint64_t cache_dir_bytes; /* 0 = default 4 GB */
+    bool simulate_remote; /* measuring: the object store is read by requests, each of which takes this long */
     unsigned simulate_get_ms;
-    uint64_t simulate_bytes_per_s;                  /* all requests together; 0 = no limit */
-    const char *object_fault;                       /* tests: "op:after:kind", NULL normally */
+    uint64_t simulate_bytes_per_s; /* all requests together; 0 = no limit */
+    const char *object_fault;      /* tests: "op:after:kind", NULL normally */
 };
 void engine_options_init(struct engine_options *);
 /* Creates the directory when missing. Checks that the store honours conditional puts and versions. */
@@ -200,8 +200,9 @@ int engine_check(struct engine *, void (*report)(void *ctx, const char *text), v
 struct engine_counters {
     uint64_t puts, gets, heads, lists, deletes, maps, bytes_put, bytes_got; /* object store */
     uint64_t waves; /* the longest chain of gets and heads that followed each other */
-    uint64_t cache_bytes, cache_pinned_bytes, cache_max_bytes, cache_evictions; /* of remote objects in memory */
-    uint64_t disk_hits, disk_misses, disk_damaged;                              /* pages in cache_dir */
+    uint64_t cache_bytes, cache_pinned_bytes, cache_max_bytes,
+        cache_evictions;                           /* of remote objects in memory */
+    uint64_t disk_hits, disk_misses, disk_damaged; /* pages in cache_dir */
     uint64_t queries, records, builds, merges, fsyncs;
     uint64_t segments_searched; /* by all queries: what a partition filter saves shows here */
 };

@@ -34,7 +34,7 @@ enum err_code {
     ERR_CORRUPT,     /* checksum or format mismatch: EUCLEAN */
     ERR_IO,          /* the backend failed for another reason: EREMOTEIO */
     ERR_UNSUPPORTED, /* EOPNOTSUPP */
-    ERR_AGAIN,       /* inside the engine only: bytes are not here yet, and were put on a list (index/fetch.h) */
+    ERR_AGAIN, /* inside the engine only: bytes are not here yet, and were put on a list (index/fetch.h) */
     ERR_CODE_COUNT
 };
 

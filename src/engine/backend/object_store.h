@@ -60,8 +60,8 @@ struct object_store_ops {
      * A range past the end is cut. ERR_NOT_FOUND when the key or version is missing. info may be NULL. */
     int (*get)(struct object_store *, const char *key, const char *version, uint64_t off, size_t len,
                struct buf *out, struct object_info *ret_info, struct err *);
-    /* May be NULL: all ranges side by side, OBJECT_PARALLEL_GETS at a time. Every one is tried; the error is that
-     * of the first in the list that failed. NULL: gets by threads. */
+    /* May be NULL: all ranges side by side, OBJECT_PARALLEL_GETS at a time. Every one is tried; the error is
+     * that of the first in the list that failed. NULL: gets by threads. */
     int (*get_many)(struct object_store *, struct object_range *, size_t n, struct err *);
     int (*head)(struct object_store *, const char *key, const char *version, struct object_info *ret_info,
                 struct err *);
@@ -132,7 +132,8 @@ int object_store_dir_open(const char *dir, struct clock *, struct object_store *
 /* Decorator: counts requests and bytes, passes everything on. Owns `inner`. */
 struct object_counts {
     uint64_t puts, gets, heads, lists, deletes, maps, bytes_put, bytes_got;
-    uint64_t waves; /* the longest chain of gets and heads each of which began after the one before had ended */
+    uint64_t
+        waves; /* the longest chain of gets and heads each of which began after the one before had ended */
 };
 struct object_store *object_store_count(struct object_store *inner);
 void object_store_counts(struct object_store *counter, struct object_counts *ret);
@@ -147,6 +148,7 @@ struct object_store *object_store_fault(struct object_store *inner);
 /* The next `after`+1-th call whose operation name starts with op ("" = any: put put_file get head list delete
  * expire map) meets the fault once. */
 void object_store_fault_set(struct object_store *fault, const char *op, unsigned after, enum fault_kind kind);
-/* Decorator for tests and cold benchmarks: hides `map`, so that blobs go through ranged gets; each request takes
- * latency_ms, and all of them together bring at most bytes_per_s (0: no limit). Owns `inner`. */
-struct object_store *object_store_remote(struct object_store *inner, unsigned latency_ms, uint64_t bytes_per_s);
+/* Decorator for tests and cold benchmarks: hides `map`, so that blobs go through ranged gets; each request
+ * takes latency_ms, and all of them together bring at most bytes_per_s (0: no limit). Owns `inner`. */
+struct object_store *object_store_remote(struct object_store *inner, unsigned latency_ms,
+                                         uint64_t bytes_per_s);

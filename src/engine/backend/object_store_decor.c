@@ -133,9 +133,10 @@ static void count_close(struct object_store *s) {
 }
 
 #define COUNT_OPS                                                                                            \
-    .name = "count", .put = count_put, .put_file = count_put_file, .get = count_get, .get_many = count_get_many, .head = count_head,     \
-    .current = count_current, .list_versions = count_list, .delete_version = count_delete,                   \
-    .expire_versions = count_expire, .staging_dir = count_staging_dir, .close = count_close
+    .name = "count", .put = count_put, .put_file = count_put_file, .get = count_get,                         \
+    .get_many = count_get_many, .head = count_head, .current = count_current, .list_versions = count_list,   \
+    .delete_version = count_delete, .expire_versions = count_expire, .staging_dir = count_staging_dir,       \
+    .close = count_close
 static const struct object_store_ops count_ops = {COUNT_OPS};
 static const struct object_store_ops count_map_ops = {COUNT_OPS, .map = count_map, .unmap = count_unmap};
 
@@ -409,7 +410,8 @@ static const struct object_store_ops remote_ops = {
     .close = remote_close,
 };
 
-struct object_store *object_store_remote(struct object_store *inner, unsigned latency_ms, uint64_t bytes_per_s) {
+struct object_store *object_store_remote(struct object_store *inner, unsigned latency_ms,
+                                         uint64_t bytes_per_s) {
     struct remote *r = xcalloc(1, sizeof *r);
     r->base.ops = &remote_ops;
     r->inner = inner;

@@ -1,5 +1,5 @@
-/* Gets side by side, by threads: each takes the next range until none is left. The caller is one of them, so that
- * the call gets by without any other. */
+/* Gets side by side, by threads: each takes the next range until none is left. The caller is one of them, so
+ * that the call gets by without any other. */
 #include "backend/object_store_many.h"
 
 #include <pthread.h>

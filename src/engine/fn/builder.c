@@ -1,15 +1,16 @@
 /* The Builder: turns log records into segments and commits them. Steps and races: docs/DESIGN.md, "Build".
  *
- * Batches of records are read one after the other, written as segments side by side, and committed in their order:
+ * Batches of records are read one after the other, written as segments side by side, and committed in their
+ * order:
  *
  *     read 1 | read 2 |          | read 3 |          | read 4 | ...
  *            | write 1 --------- | commit 1 |
  *                     | write 2 ----------- | commit 2 |
  *                                         | write 3 ---------- | ...
  *
- * What a segment holds does not depend on the base, so it can be written before those in front of it are committed;
- * what it replaces in the base is found when it is committed. Only a patch has to look into the base while it is
- * read: it waits until nothing is uncommitted. */
+ * What a segment holds does not depend on the base, so it can be written before those in front of it are
+ * committed; what it replaces in the base is found when it is committed. Only a patch has to look into the
+ * base while it is read: it waits until nothing is uncommitted. */
 #include "fn/builder.h"
 #include "fn/catalog.h"
 #include "fn/split.h"
@@ -148,13 +149,14 @@ struct building {
     uint64_t written_sum;
 };
 
-/* The newest schema of the batch's records, of the tree and of the batch in front (NULL: none): a writer may have
- * been a moment behind an extension. */
+/* The newest schema of the batch's records, of the tree and of the batch in front (NULL: none): a writer may
+ * have been a moment behind an extension. */
 static int batch_schema(struct building *b, const struct base *base, const struct building *front,
                         struct err *err) {
     struct core *core = b->coll->core;
     const struct tree *t = base->tree;
-    if (front && front->schema->version >= MAX(b->batch.schema_version, t->schema_len ? t->schema_version : 0)) {
+    if (front &&
+        front->schema->version >= MAX(b->batch.schema_version, t->schema_len ? t->schema_version : 0)) {
         b->schema = schema_ref(front->schema);
         return 0;
     }
@@ -289,9 +291,9 @@ static void building_free(struct building *b) {
 struct pipeline {
     struct coll *coll;
     uint64_t epoch, up_to;
-    bool follow;                        /* up_to moves with the log */
-    struct base *base;                  /* the newest root known; NULL: to be loaded */
-    struct log_cursor cursor;           /* behind what was read */
+    bool follow;              /* up_to moves with the log */
+    struct base *base;        /* the newest root known; NULL: to be loaded */
+    struct log_cursor cursor; /* behind what was read */
     /* uncommitted, oldest first: one may be committed while others are written */
     struct building *batches[LANES_MAX + 1];
     unsigned n, lanes;
@@ -444,7 +446,8 @@ static int build_leased(struct coll *coll, uint64_t epoch, uint64_t up_to, bool 
     int r = 0;
     bool lost = true;
     while (!r && lost) {
-        struct pipeline p = {.coll = coll, .epoch = epoch, .up_to = up_to, .follow = follow, .lanes = lanes()};
+        struct pipeline p = {
+            .coll = coll, .epoch = epoch, .up_to = up_to, .follow = follow, .lanes = lanes()};
         if (!(r = need_base(&p, err))) *ret_seq = p.base->tree->committed_seq;
         if (!r) r = run_pipeline(&p, err);
         if (p.committed) *ret_seq = p.committed;
@@ -462,7 +465,8 @@ static void pause_ms(int ms) {
     nanosleep(&ts, NULL);
 }
 
-static int run(struct coll *coll, uint64_t up_to, bool wait, bool follow, uint64_t *ret_seq, struct err *err) {
+static int run(struct coll *coll, uint64_t up_to, bool wait, bool follow, uint64_t *ret_seq,
+               struct err *err) {
     uint64_t epoch, seq = 0;
     bool any;
     int r = 0;

@@ -7,8 +7,8 @@
 /* Builds every record up to `up_to` (UINT64_MAX: what is acknowledged now). wait: when somebody else builds,
  * wait for it; otherwise ERR_BUSY at once. *ret_seq (may be NULL): the committed number afterwards. */
 int builder_run(struct coll *, uint64_t up_to, bool wait, uint64_t *ret_seq, struct err *);
-/* The same in the background: what is there now, and what comes in meanwhile as long as it is worth segments of
- * several MB. */
+/* The same in the background: what is there now, and what comes in meanwhile as long as it is worth segments
+ * of several MB. */
 int builder_follow(struct coll *, struct err *err);
 enum merge_mode {
     MERGE_POLICY,   /* what the tier policy picks, back-fill first */

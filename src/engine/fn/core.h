@@ -70,7 +70,8 @@ struct coll {
     size_t n_roots, cap_roots;
     char last_error[256];
     int64_t last_error_ms;
-    /* The scheduler's builder thread only: what it last saw committed; the log's end and since when it is that. */
+    /* The scheduler's builder thread only: what it last saw committed; the log's end and since when it is
+     * that. */
     uint64_t built_seq, grown_seq;
     int64_t grown_ms;
     int64_t pending_since_ms; /* background: when unbuilt records were first seen; 0 = none; atomic */

@@ -7,8 +7,8 @@
 
 enum {
     POLL_MS = 500,
-    PENDING_POLL_MS = 50, /* while there is something in a log */
-    QUIET_MS = 50,        /* a log that did not grow for so long is quiet */
+    PENDING_POLL_MS = 50,  /* while there is something in a log */
+    QUIET_MS = 50,         /* a log that did not grow for so long is quiet */
     QUIET_BYTES = 1 << 20, /* so much in a quiet log is not left to its age */
     MERGE_POLL_MS = 1000,
     SHARDS_EVERY_MS = 30000,
@@ -53,8 +53,8 @@ static void say(const char *what, const struct err *err) {
     fprintf(stderr, "ldbfs: %s: %s\n", what, err->text);
 }
 
-/* Is there enough in the log, or for long enough? Much that came in one go is built when it has ended. *ret_pending:
- * there is something. */
+/* Is there enough in the log, or for long enough? Much that came in one go is built when it has ended.
+ * *ret_pending: there is something. */
 static bool build_due(struct scheduler *s, struct coll *coll, bool *ret_pending, struct err *err) {
     struct core *core = s->core;
     uint64_t last, bytes, committed = 0;

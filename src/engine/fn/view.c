@@ -44,8 +44,8 @@ static bool same_object(const struct object_ref *a, const struct object_ref *b) 
     return a->size == b->size && !strcmp(a->key, b->key) && !strcmp(a->version, b->version);
 }
 
-/* What `reuse` has open of leaf i. *hint: where the leaf is likely to be in it, which has almost the same leaves in
- * the same order. */
+/* What `reuse` has open of leaf i. *hint: where the leaf is likely to be in it, which has almost the same
+ * leaves in the same order. */
 static void share_leaf(struct base *b, uint32_t i, const struct base *reuse, uint32_t *hint) {
     const struct leaf *l = &b->tree->leaves[i];
     for (uint32_t n = 0; reuse && n < reuse->tree->n_leaves; n++) {
@@ -140,8 +140,7 @@ static int open_leaves(struct core *core, struct base *b, struct err *err) {
     opening_init(&o, t);
     for (uint32_t i = 0; i < t->n_leaves; i++) {
         const struct leaf *l = &t->leaves[i];
-        if (!b->segments[i])
-            add_hot(&o, opening_add(&o, BLOB_KIND_SEGMENT, &l->segment), l, dictionaries);
+        if (!b->segments[i]) add_hot(&o, opening_add(&o, BLOB_KIND_SEGMENT, &l->segment), l, dictionaries);
         if (l->deletes.size && !b->deletes[i]) opening_add(&o, BLOB_KIND_DELETES, &l->deletes);
     }
     int r = blob_open_many(core->objects, o.sources, o.n, o.blobs, err);

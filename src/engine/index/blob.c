@@ -81,7 +81,8 @@ struct blob *blob_new(enum blob_mode mode, struct object_store *store, const cha
 
 /* Of an object whose bytes are all at `data`. */
 static int open_whole(struct blob *b, uint32_t kind, bool check_sum, uint32_t checksum, struct err *err) {
-    if (b->size < BLOB_HEADER_SIZE + BLOB_TRAILER_SIZE) return blob_corrupt(b, err, "too short to be an object");
+    if (b->size < BLOB_HEADER_SIZE + BLOB_TRAILER_SIZE)
+        return blob_corrupt(b, err, "too short to be an object");
     int r = blob_read_trailer(b, b->data, b->size, kind, check_sum, checksum, err);
     if (r) return r;
     b->verified = xcalloc((size_t)(b->n_pages + 63) / 64, sizeof *b->verified);
@@ -259,7 +260,8 @@ void blob_write_align(struct blob_writer *w, unsigned align) {
 int blob_writer_finish(struct blob_writer *w, uint64_t *ret_size, uint32_t *ret_checksum, struct err *err) {
     uint64_t payload_end = w->off;
     add_crcs(w, w->mem.len);
-    if (w->crcs.len / BLOB_TABLE_ENTRY > UINT32_MAX) return err_set(err, ERR_TOO_LARGE, "the object is too large");
+    if (w->crcs.len / BLOB_TABLE_ENTRY > UINT32_MAX)
+        return err_set(err, ERR_TOO_LARGE, "the object is too large");
     uint8_t trailer[BLOB_TRAILER_SIZE] = {0};
     put_u64(trailer, payload_end);
     put_u32(trailer + 8, (uint32_t)(w->crcs.len / BLOB_TABLE_ENTRY));

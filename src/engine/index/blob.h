@@ -1,10 +1,10 @@
 /* A stored object seen as verified memory. Bytes are fetched and checked page by page, on first need.
  *
  * Layout of every object: header | pages of payload | page checksum table | trailer (docs/FORMAT.md). With a
- * store that can map, the object is mapped and pages are only verified; otherwise a reserved range is filled by
- * ranged gets, neighbours coalesced (gaps up to BLOB_COALESCE bytes), under the bound of the store's page cache. There
- * a thread keeps a hold (index/page_cache.h) while it uses what blob_need gave it; without one the pages stay until
- * blob_close. Thread-safe; immutable but for the page state. */
+ * store that can map, the object is mapped and pages are only verified; otherwise a reserved range is filled
+ * by ranged gets, neighbours coalesced (gaps up to BLOB_COALESCE bytes), under the bound of the store's page
+ * cache. There a thread keeps a hold (index/page_cache.h) while it uses what blob_need gave it; without one
+ * the pages stay until blob_close. Thread-safe; immutable but for the page state. */
 #pragma once
 #include "backend/object_store.h"
 
@@ -24,8 +24,9 @@ int blob_open(struct object_store *, const char *key, const char *version, uint3
 /* Over bytes in memory (an object as written by blob_writer), taken (also on failure): freed at close.
  * Verified at once. */
 int blob_open_memory(uint8_t *data, size_t size, uint32_t kind, struct blob **ret, struct err *);
-/* Several at once: over a store that does not map, one wave of requests. `hot` are ranges of the object to fetch along,
- * from its reference: a hint. ERR_NOT_FOUND, ERR_CORRUPT as blob_open; all or none are opened. */
+/* Several at once: over a store that does not map, one wave of requests. `hot` are ranges of the object to
+ * fetch along, from its reference: a hint. ERR_NOT_FOUND, ERR_CORRUPT as blob_open; all or none are opened.
+ */
 struct blob_range {
     uint64_t off, len;
 };
@@ -36,7 +37,8 @@ struct blob_source {
     const struct blob_range *hot;
     uint32_t n_hot;
 };
-int blob_open_many(struct object_store *, const struct blob_source *, size_t n, struct blob **ret, struct err *);
+int blob_open_many(struct object_store *, const struct blob_source *, size_t n, struct blob **ret,
+                   struct err *);
 void blob_close(struct blob *);
 /* Is it read by requests? */
 bool blob_is_remote(const struct blob *);

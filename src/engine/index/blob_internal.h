@@ -1,4 +1,5 @@
-/* The inside of a blob, shared by blob.c (mapped objects, objects in memory, writing) and fetch.c (remote ones). */
+/* The inside of a blob, shared by blob.c (mapped objects, objects in memory, writing) and fetch.c (remote
+ * ones). */
 #pragma once
 #include "index/blob.h"
 #include "index/page_cache.h"
@@ -7,8 +8,8 @@ enum { BLOB_VERSION = 1, BLOB_TABLE_ENTRY = 4, BLOB_TRAILER_CRC = BLOB_TRAILER_S
 
 enum blob_mode { BLOB_MEMORY, BLOB_MAPPED, BLOB_FETCHED };
 
-/* Immutable after open but for `verified` (a set bit is never cleared; set with release order after the page's bytes
- * are final) and the pages of BLOB_FETCHED, which the page cache guards. */
+/* Immutable after open but for `verified` (a set bit is never cleared; set with release order after the
+ * page's bytes are final) and the pages of BLOB_FETCHED, which the page cache guards. */
 struct blob {
     enum blob_mode mode;
     struct object_store *store;
@@ -16,10 +17,10 @@ struct blob {
     char *key, *version, *name;
     const uint8_t *data;
     uint64_t size, payload_end;
-    uint64_t n_pages;             /* of the payload; 0 while it is being opened */
-    const uint8_t *table;         /* BLOB_FETCHED: a copy, owned */
-    _Atomic uint64_t *verified;   /* not BLOB_FETCHED */
-    struct page_set pages;        /* BLOB_FETCHED */
+    uint64_t n_pages;           /* of the payload; 0 while it is being opened */
+    const uint8_t *table;       /* BLOB_FETCHED: a copy, owned */
+    _Atomic uint64_t *verified; /* not BLOB_FETCHED */
+    struct page_set pages;      /* BLOB_FETCHED */
 };
 
 struct blob *blob_new(enum blob_mode, struct object_store *, const char *key, const char *version);
@@ -35,5 +36,6 @@ static inline uint32_t blob_page_len(const struct blob *b, uint64_t page) {
 }
 
 /* fetch.c: the same for remote objects. */
-int fetch_open_many(struct object_store *, const struct blob_source *, size_t n, struct blob **ret, struct err *);
+int fetch_open_many(struct object_store *, const struct blob_source *, size_t n, struct blob **ret,
+                    struct err *);
 int fetch_need(struct blob *, uint64_t first, uint64_t last, struct err *);

@@ -35,8 +35,10 @@ static void wave_add(struct wave *w, struct blob *b, uint64_t first, uint64_t en
     VEC_GROW(w->pieces, w->n, w->cap_pieces);
     VEC_GROW(w->ranges, w->n, w->cap_ranges);
     w->pieces[w->n] = (struct piece){b, first};
-    w->ranges[w->n++] = (struct object_range){
-        .key = b->key, .version = b->version, .off = first * BLOB_PAGE, .len = (size_t)(end - first * BLOB_PAGE)};
+    w->ranges[w->n++] = (struct object_range){.key = b->key,
+                                              .version = b->version,
+                                              .off = first * BLOB_PAGE,
+                                              .len = (size_t)(end - first * BLOB_PAGE)};
 }
 
 static int wave_get(struct wave *w, struct err *err) {
@@ -48,8 +50,8 @@ static int wave_get(struct wave *w, struct err *err) {
     return r;
 }
 
-/* Publishes the pages that pass their checks. One that does not is as if it had not been fetched, unless it is among
- * `must`: then it is the error. */
+/* Publishes the pages that pass their checks. One that does not is as if it had not been fetched, unless it
+ * is among `must`: then it is the error. */
 static int wave_install(struct wave *w, const struct fetch_run *must, struct err *err) {
     for (size_t i = 0; i < w->n; i++) {
         struct blob *b = w->pieces[i].blob;
@@ -177,13 +179,15 @@ static uint64_t tail_page(const struct blob *b) {
     return (b->size - MIN(tail, b->size)) / BLOB_PAGE;
 }
 
-static int reserve(struct object_store *store, const struct blob_source *s, struct blob **ret, struct err *err) {
+static int reserve(struct object_store *store, const struct blob_source *s, struct blob **ret,
+                   struct err *err) {
     struct blob *b = *ret = blob_new(BLOB_FETCHED, store, s->key, s->version);
     struct object_info info;
     int r = s->size ? 0 : object_head(store, b->key, b->version, &info, err);
     if (r) return r;
     b->size = s->size ? s->size : info.size;
-    if (b->size < BLOB_HEADER_SIZE + BLOB_TRAILER_SIZE) return blob_corrupt(b, err, "too short to be an object");
+    if (b->size < BLOB_HEADER_SIZE + BLOB_TRAILER_SIZE)
+        return blob_corrupt(b, err, "too short to be an object");
     r = page_set_init(&b->pages, store->pages ? store->pages : page_cache_default(), b->size, err);
     b->data = b->pages.base;
     return r ? err_wrap(err, "object '%s'", b->name) : 0;
@@ -233,8 +237,8 @@ static int read_ends(struct wave *w, const struct blob_source *sources, size_t n
     return r;
 }
 
-int fetch_open_many(struct object_store *store, const struct blob_source *sources, size_t n, struct blob **ret,
-                    struct err *err) {
+int fetch_open_many(struct object_store *store, const struct blob_source *sources, size_t n,
+                    struct blob **ret, struct err *err) {
     struct blob **blobs = xcalloc(n, sizeof *blobs);
     struct fetch f = FETCH_INIT;
     struct wave w = {0};

@@ -156,8 +156,7 @@ static void add_bitmap(struct encoder *e) {
     buf_reserve(&e->bitmap, need - have);
     memset(e->bitmap.data + have, 0, need - have);
     e->bitmap.len = need;
-    for (uint32_t i = 0; i < e->n; i++)
-        e->bitmap.data[e->docs[i] >> 3] |= (uint8_t)(1u << (e->docs[i] & 7));
+    for (uint32_t i = 0; i < e->n; i++) e->bitmap.data[e->docs[i] >> 3] |= (uint8_t)(1u << (e->docs[i] & 7));
 }
 
 static void flush_block(struct encoder *e) {

@@ -1,9 +1,9 @@
 /* The page cache: CLOCK eviction, and reclamation by epochs. See page_cache.h.
  *
- * A page is ABSENT (no slot), PRESENT (published) or WAITING (unpublished, memory intact). Evicting moves PRESENT to
- * WAITING with a new epoch; a need moves WAITING back to PRESENT; when no hold is older than the epoch, WAITING becomes
- * ABSENT and its memory is given back. Bytes are written in the step from ABSENT only, when no reader can know the
- * page. */
+ * A page is ABSENT (no slot), PRESENT (published) or WAITING (unpublished, memory intact). Evicting moves
+ * PRESENT to WAITING with a new epoch; a need moves WAITING back to PRESENT; when no hold is older than the
+ * epoch, WAITING becomes ABSENT and its memory is given back. Bytes are written in the step from ABSENT only,
+ * when no reader can know the page. */
 #include "index/page_cache.h"
 
 #include <errno.h>

@@ -4,7 +4,9 @@
 #include "index/blob_internal.h"
 #include "index/segment_internal.h"
 
-enum { WANT_MAX_BYTES = 8 << 20 }; /* of a dictionary or of ids as a whole; larger ones are read block by block */
+enum {
+    WANT_MAX_BYTES = 8 << 20
+}; /* of a dictionary or of ids as a whole; larger ones are read block by block */
 
 bool segment_is_remote(const struct segment *s) {
     return blob_is_remote(s->blob);
@@ -14,7 +16,8 @@ struct page_cache *segment_pages(const struct segment *s) {
     return s->blob->pages.cache;
 }
 
-static void want_region(struct fetch *f, const struct segment *s, const struct segment_field *field, uint16_t kind) {
+static void want_region(struct fetch *f, const struct segment *s, const struct segment_field *field,
+                        uint16_t kind) {
     const struct region *r = segment_region(s, field, kind);
     if (r) fetch_want(f, s->blob, r->off, r->len);
 }

@@ -1,5 +1,5 @@
-/* What a reader of a remote segment will need, as ranges for a fetch (index/fetch.h): no format is known outside of
- * this layer. All of it is a hint and does nothing for segments that are mapped or in memory. */
+/* What a reader of a remote segment will need, as ranges for a fetch (index/fetch.h): no format is known
+ * outside of this layer. All of it is a hint and does nothing for segments that are mapped or in memory. */
 #pragma once
 #include "index/fetch.h"
 #include "index/segment.h"
@@ -18,7 +18,8 @@ void segment_want_hit(struct fetch *, const struct segment *, uint32_t docno, bo
 
 /* The whole dictionary of a field with terms, unless it is large. */
 void field_want_dictionary(struct fetch *, const struct segment_field *);
-void field_want_postings(struct fetch *, const struct segment_field *, const struct term_info *, bool positions);
+void field_want_postings(struct fetch *, const struct segment_field *, const struct term_info *,
+                         bool positions);
 void field_want_norms(struct fetch *, const struct segment_field *);
 /* The column and the documents that have the field. */
 void field_want_column(struct fetch *, const struct segment_field *);

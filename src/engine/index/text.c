@@ -42,8 +42,8 @@ enum { TERM_NONE = UINT32_MAX }; /* a stop word */
 _Static_assert(WORD_LONGEST >= TOKEN_MAX_CHARS * 4, "bytes of the longest word");
 struct word_set {                             /* a cache line */
     uint64_t low[WORD_WAYS], high[WORD_WAYS]; /* the words' bytes */
-    uint32_t term[WORD_WAYS];                 /* number + 2, mod 2^32: 1 is a stop word; 0: nothing here yet */
-    uint32_t next;                            /* the way to replace */
+    uint32_t term[WORD_WAYS]; /* number + 2, mod 2^32: 1 is a stop word; 0: nothing here yet */
+    uint32_t next;            /* the way to replace */
 };
 
 struct text_writer {
@@ -98,9 +98,31 @@ static inline uint64_t word_hash(uint64_t low, uint64_t high) {
 }
 
 /* What keeps the first n of 8 bytes: at 8 - n, and n from 0 to 16 in two tables by overlap. */
-static const uint64_t byte_masks[WORD_BYTES + 9] = {
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xffff, 0xffffff, 0xffffffff, 0xffffffffff, 0xffffffffffff, 0xffffffffffffff,
-    ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull};
+static const uint64_t byte_masks[WORD_BYTES + 9] = {0,
+                                                    0,
+                                                    0,
+                                                    0,
+                                                    0,
+                                                    0,
+                                                    0,
+                                                    0,
+                                                    0,
+                                                    0xff,
+                                                    0xffff,
+                                                    0xffffff,
+                                                    0xffffffff,
+                                                    0xffffffffff,
+                                                    0xffffffffffff,
+                                                    0xffffffffffffff,
+                                                    ~0ull,
+                                                    ~0ull,
+                                                    ~0ull,
+                                                    ~0ull,
+                                                    ~0ull,
+                                                    ~0ull,
+                                                    ~0ull,
+                                                    ~0ull,
+                                                    ~0ull};
 
 /* The 16 bytes of a word of at most 16; `room`: how many bytes may be read. */
 static inline void word_key(const uint8_t *word, size_t len, size_t room, uint64_t *low, uint64_t *high) {
@@ -164,16 +186,16 @@ static inline uint32_t find_word(const struct wanted *want) {
     return hits ? set->term[__builtin_ctz(hits)] : 0;
 }
 
-
-static inline uint32_t term_of_wanted(struct text_writer *w, struct analyzer_state *a, const struct wanted *want) {
+static inline uint32_t term_of_wanted(struct text_writer *w, struct analyzer_state *a,
+                                      const struct wanted *want) {
     uint32_t term = want->set ? find_word(want) : 0;
     if (__builtin_expect(term != 0, 1)) return term - 2;
     return want->set ? learn_word(w, a, want) : term_of_word(w, a, &want->word);
 }
 
 /* What text_feed and text_emit do, for an analyzer that takes words. */
-static void add_words(struct text_writer *w, struct analyzer_state *a, struct index_feeder *f, const uint8_t *s,
-                      size_t len) {
+static void add_words(struct text_writer *w, struct analyzer_state *a, struct index_feeder *f,
+                      const uint8_t *s, size_t len) {
     struct word words[WANTED_MAX];
     struct wanted wants[WANTED_MAX];
     size_t pos = 0, n = 0, n_words;

@@ -281,12 +281,13 @@ static int open_payload(struct buf *object, uint32_t kind, const char *key, stru
     return 0;
 }
 
-static int read_intermediate(struct buf *object, struct tree *t, const struct intermediate *m, struct err *err) {
+static int read_intermediate(struct buf *object, struct tree *t, const struct intermediate *m,
+                             struct err *err) {
     struct blob *blob;
     struct cursor c;
     if (object->len != m->ref.size)
-        return err_set(err, ERR_CORRUPT, "object \"%s\" has %zu bytes instead of %llu", m->ref.key, object->len,
-                       (unsigned long long)m->ref.size);
+        return err_set(err, ERR_CORRUPT, "object \"%s\" has %zu bytes instead of %llu", m->ref.key,
+                       object->len, (unsigned long long)m->ref.size);
     int r = open_payload(object, BLOB_KIND_INTERMEDIATE, m->ref.key, &blob, &c, err);
     if (r) return r;
     uint16_t format = cursor_u16(&c);
@@ -308,8 +309,8 @@ static int load_intermediates(struct object_store *store, struct tree *t, const 
     size_t n_ranges = 0, at = 0;
     for (uint32_t i = 0; i < n; i++)
         if (list[i].ref.size)
-            ranges[n_ranges++] =
-                (struct object_range){.key = list[i].ref.key, .version = list[i].ref.version, .len = SIZE_MAX};
+            ranges[n_ranges++] = (struct object_range){
+                .key = list[i].ref.key, .version = list[i].ref.version, .len = SIZE_MAX};
     int r = object_get_many(store, ranges, n_ranges, err);
     if (r == -ERR_NOT_FOUND) {
         struct err why = err ? *err : (struct err)ERR_INIT;

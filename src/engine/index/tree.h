@@ -30,8 +30,8 @@ struct leaf {
 };
 
 struct intermediate {
-    struct object_ref ref; /* size 0: its leaves stand in the root */
-    struct leaf *inlined;  /* then: n_leaves, of a root that was loaded alone */
+    struct object_ref ref;        /* size 0: its leaves stand in the root */
+    struct leaf *inlined;         /* then: n_leaves, of a root that was loaded alone */
     uint32_t partition, n_leaves; /* block that covers the leaves' */
     uint64_t n_docs, n_deleted, bytes;
 };
@@ -62,8 +62,8 @@ struct tree {
     uint64_t n_docs, n_deleted, bytes;
 };
 
-/* Leaves stand in the root while all of them take no more than ROOT_INLINE_BYTES there: then root and leaves are one
- * read and one write. */
+/* Leaves stand in the root while all of them take no more than ROOT_INLINE_BYTES there: then root and leaves
+ * are one read and one write. */
 enum { INTERMEDIATE_MAX_LEAVES = 128, ROOT_INLINE_BYTES = 64 * 1024 };
 
 struct tree *tree_ref(struct tree *);
@@ -73,7 +73,8 @@ struct tree *tree_new_empty(const char *cid, const char *root_key);
 /* Loads root (version NULL = current) and intermediates. ERR_NOT_FOUND when there is no such root. */
 int tree_load(struct object_store *, const char *root_key, const char *version, struct tree **ret,
               struct err *);
-/* The root alone: leaves are not loaded (n_leaves 0; but see intermediate.inlined); n_docs, n_deleted, bytes are the root's own totals. */
+/* The root alone: leaves are not loaded (n_leaves 0; but see intermediate.inlined); n_docs, n_deleted, bytes
+ * are the root's own totals. */
 int tree_load_root(struct object_store *, const char *root_key, const char *version, struct tree **ret,
                    struct err *);
 /* Adds the leaves of one intermediate (of any tree) to a tree. */

@@ -426,7 +426,8 @@ static int settle_deferred(struct collector *c, struct err *err) {
     uint32_t keep = c->n_best;
     if (keep > c->want) {
         qsort_r(c->best, c->n_best, sizeof *c->best, by_known_keys, c);
-        for (keep = c->want; keep < c->n_best && !by_known_keys(&c->best[keep], &c->best[c->want - 1], c); keep++) {
+        for (keep = c->want; keep < c->n_best && !by_known_keys(&c->best[keep], &c->best[c->want - 1], c);
+             keep++) {
         }
         cut(c, keep);
     }

@@ -5,9 +5,9 @@
  * read for ties and for the final hits only. The order is total, so the division into parts cannot change the
  * result.
  *
- * Over segments that are read by requests, ids would be read one by one. There all parts' survivors wait (deferred)
- * until the end; those that cannot be among the best whatever their ids are dropped, the ids and documents of the rest
- * are fetched together, and only then are they ordered. */
+ * Over segments that are read by requests, ids would be read one by one. There all parts' survivors wait
+ * (deferred) until the end; those that cannot be among the best whatever their ids are dropped, the ids and
+ * documents of the rest are fetched together, and only then are they ordered. */
 #pragma once
 #include "query/search_internal.h"
 

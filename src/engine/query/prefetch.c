@@ -1,12 +1,14 @@
-/* Planning by asking: the tree is walked with the readers that its evaluation uses, while the thread records what they
- * miss. What is missing is fetched, and the walk repeated, until nothing is. */
+/* Planning by asking: the tree is walked with the readers that its evaluation uses, while the thread records
+ * what they miss. What is missing is fetched, and the walk repeated, until nothing is. */
 #include "query/prefetch.h"
 
 #include "index/segment_want.h"
 #include "query/docset.h"
 #include "query/fuzzy.h"
 
-enum { PLAN_ROUNDS = 6 }; /* dictionary index, dictionary block, postings; the rest is for what is in many pieces */
+enum {
+    PLAN_ROUNDS = 6
+}; /* dictionary index, dictionary block, postings; the rest is for what is in many pieces */
 
 struct plan {
     const struct prefetch *p;
@@ -23,12 +25,14 @@ static const struct segment_field *field_of(const struct plan *plan, const char 
 static void plan_term(struct plan *plan, const struct segment_field *f, const char *text, uint32_t len,
                       bool positions) {
     struct term_info info;
-    if (!term_find(f, text, len, &info, NULL) && info.df) field_want_postings(&plan->fetch, f, &info, positions);
+    if (!term_find(f, text, len, &info, NULL) && info.df)
+        field_want_postings(&plan->fetch, f, &info, positions);
 }
 
 static void plan_docset(struct plan *plan, const struct query_node *node) {
     struct docset set;
-    if (docset_build(plan->segment, node, 0, segment_n_docs(plan->segment), plan->p->cancel, &set, NULL)) return;
+    if (docset_build(plan->segment, node, 0, segment_n_docs(plan->segment), plan->p->cancel, &set, NULL))
+        return;
     docset_release(&set);
 }
 

@@ -1,5 +1,5 @@
-/* The plan of a query over a remote store: what its evaluation will read, fetched in few waves before it begins. A hint:
- * what it forgets is read when it is needed. docs/COLD.md. */
+/* The plan of a query over a remote store: what its evaluation will read, fetched in few waves before it
+ * begins. A hint: what it forgets is read when it is needed. docs/COLD.md. */
 #pragma once
 #include "query/search.h"
 
@@ -11,6 +11,6 @@ struct prefetch {
     size_t n_parts;
     const volatile int *cancel;
 };
-/* Returns when all is there that could be planned. Nothing happens where all parts are mapped or in memory. An error is
- * one of reading, or ERR_CANCELED, ERR_TIMEOUT. */
+/* Returns when all is there that could be planned. Nothing happens where all parts are mapped or in memory.
+ * An error is one of reading, or ERR_CANCELED, ERR_TIMEOUT. */
 int search_prefetch(const struct prefetch *, struct err *);
