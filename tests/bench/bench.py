@@ -51,7 +51,8 @@ class Bench:
     def __init__(self, args):
         self.quick, self.rounds = args.quick, args.rounds
         self.heavy_rounds = min(args.rounds, 1 if args.quick else 3 if not args.rounds_given else args.rounds)
-        self.documents = 20000 if args.quick else 100000
+        self.documents = args.documents or (20000 if args.quick else 100000)
+        self.images = args.images or (20000 if args.quick else 0)
         self.cache = Cache(os.environ.get("LDBFS_BENCH_CACHE") or os.path.join(common.ROOT, "build/bench-cache"), args.fresh)
         self.env = harness.Env("bench")
         self.made, self.charts = {}, {}
@@ -163,6 +164,8 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="less data and fewer rounds: under five minutes")
     parser.add_argument("--rounds", type=int, default=0, help="rounds in turn (5; --quick: 3)")
+    parser.add_argument("--documents", type=int, default=0, help="so many reviews (100,000; --quick: 20,000)")
+    parser.add_argument("--images", type=int, default=0, help="so many images (60,000; --quick: 20,000)")
     parser.add_argument("--fresh", action="store_true", help="build hnswlib's indexes again")
     parser.add_argument("--out", help="directory for BENCHMARKS.md and bench/*.svg")
     parser.add_argument("--list", action="store_true", help="only write the page from the kept results")

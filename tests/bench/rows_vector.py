@@ -139,7 +139,7 @@ def hnsw_driver(bench, v, index=True):
 
 
 def fashion_set(bench):
-    return data.fashion(bench.cache, 20000 if bench.quick else 0)
+    return data.fashion(bench.cache, bench.images)
 
 
 def million(bench):
