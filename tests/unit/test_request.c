@@ -204,6 +204,10 @@ TEST(json_body) {
     GIVES(body, "{\"query\":\"a\",\"fields\":5}", "0: fields: expected");
     GIVES(body, "{\"query\":\"a\",\"fields\":{\"include\":\"x\"}}", "0: fields.include: expected");
     GIVES(body, "{\"query\":\"a\",\"fields\":{\"include\":[5]}}", "0: fields.include: expected");
+    GIVES(body, "{\"query\":\"a\",\"fields\":{\"includ\":[\"x\"]}}",
+          "0: fields: unknown member \"includ\"; expected");
+    GIVES(body, "{\"queryString\":{\"query\":\"a\"},\"size\":5}",
+          "0: \"queryString\": expected {\"query\": {\"queryString\": ...}} where");
     GIVES(body, "{\"query\":\"a\",\"consistentRead\":1}", "0: consistentRead: expected");
     GIVES(body, "{\"query\":\"a\",\"format\":\"xml\"}", "0: format: expected");
     GIVES(body, "{\"query\":\"a\",\"timeout\":0}", "0: timeout: expected");

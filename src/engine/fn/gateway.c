@@ -19,13 +19,6 @@ int gateway_check_snapshot_name(const char *name, struct err *err) {
     return bad ? err_set(err, ERR_INVALID, "\"%.100s\" cannot be a snapshot's name", name) : 0;
 }
 
-int gateway_check_query(const struct query_request *req, struct err *err) {
-    if ((uint64_t)req->size + req->from > QUERY_MAX_SIZE)
-        return err_set(err, ERR_INVALID, "size + from is %llu, at most %d is allowed",
-                       (unsigned long long)req->size + req->from, QUERY_MAX_SIZE);
-    return 0;
-}
-
 void gateway_init(struct gateway *g, double rate) {
     pthread_mutex_init(&g->lock, NULL);
     g->rate = g->tokens = rate;

@@ -8,8 +8,6 @@
 int gateway_check_name(const char *name, struct err *err);
 /* Snapshot names: no slash, no leading dot, at most 100 bytes, no control characters. */
 int gateway_check_snapshot_name(const char *name, struct err *err);
-/* Limits of a query request: size and from together at most QUERY_MAX_SIZE. */
-int gateway_check_query(const struct query_request *, struct err *err);
 
 /* A token bucket: `rate` requests a second, bursts of as many. rate 0: no limit. */
 struct gateway {

@@ -48,7 +48,7 @@ static int near_vector(const struct routing *rt, float **ret, uint32_t *ret_dim,
     int r = query_near_field(rt->req, rt->view->schema, &f, err);
     if (!r) r = view_find(rt->view, id, strlen(id), &part, &docno, err);
     if (!r && part == rt->view->n_parts)
-        r = err_set(err, ERR_NOT_FOUND, "near: no document with id \"%s\"", id);
+        r = err_set(err, ERR_INVALID, "near: no document with id \"%.200s\"", id);
     if (!r) r = segment_doc(rt->view->parts[part].segment, docno, &raw, err);
     if (!r) r = jval_parse(&arena, (const char *)raw.data, raw.len, &doc, err);
     const struct jval *v = r ? NULL : at_path(doc, f->path);
@@ -102,8 +102,7 @@ static int fill_texts(struct routing *rt, struct err *err) {
 static int compile(struct routing *rt, struct err *err) {
     float *vector = NULL;
     uint32_t dim = 0;
-    int r = gateway_check_query(rt->req, err);
-    if (!r) r = fill_texts(rt, err);
+    int r = fill_texts(rt, err);
     if (!r && rt->req->near_id && !rt->req->near_vector) r = near_vector(rt, &vector, &dim, err);
     if (!r && rt->req->near_text)
         r = embed_near(rt->core, rt->req, rt->view->schema, rt->deadline.at_us, &rt->deadline.stop, &vector,

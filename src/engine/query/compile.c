@@ -137,6 +137,12 @@ static int compile_syntax(struct compiler *c, const struct syntax *s, struct que
     return r;
 }
 
+static bool is_blank(const char *s, size_t len) {
+    while (len && (s[len - 1] == ' ' || s[len - 1] == '\t' || s[len - 1] == '\r' || s[len - 1] == '\n'))
+        len--;
+    return !len;
+}
+
 static int check_text(const char *text, size_t len, struct err *err) {
     if (len > QUERY_MAX_TEXT)
         return err_set(err, ERR_TOO_LARGE, "the query string is longer than %d bytes", QUERY_MAX_TEXT);
@@ -154,6 +160,8 @@ int compile_string(struct compiler *c, const char *text, size_t len, bool skip_s
     const char *was = c->source;
     int r = check_text(text, len, c->err);
     if (r) return r;
+    if (!skip_syntax && is_blank(text, len))
+        return err_at(c->err, ERR_INVALID, 1, 1, "the query is empty (*:* matches every document)");
     if (!skip_syntax) r = lucene_parse(&arena, text, len, depth, &s, c->err);
     c->source = text;
     if (!r) r = compile_syntax(c, s, ret);
@@ -244,10 +252,6 @@ static int compile_body(struct compiler *c, const struct query_request *request,
     return r;
 }
 
-static bool is_blank(const char *s) {
-    return !s[strspn(s, " \t\r\n")];
-}
-
 /* The text and the nearest documents as the two sides of a fusion. */
 static int compile_near_fused(struct compiler *c, const struct field *near, const float *vector,
                               uint32_t dimensions, struct query_node **ret) {
@@ -264,7 +268,7 @@ static int compile_request(struct compiler *c, const float *near_vector, uint32_
                            struct query_node **ret) {
     const struct query_request *request = c->request;
     const struct field *near = NULL;
-    bool text = request->json || (request->text && !is_blank(request->text));
+    bool text = request->json || (request->text && !is_blank(request->text, strlen(request->text)));
     bool by_vector = request->near_id || request->near_text;
     int r;
     *ret = NULL;

@@ -407,6 +407,9 @@ static int parse_primary(struct parser *p, struct syntax_text field, bool after_
     const char *e;
     bool word = is_term_start(s, p->end) && !operator_at(s, p->end, &e);
     if (sign || word) return parse_word(p, field, ret);
+    if (c == ':')
+        return fail_at(p, s,
+                       "expected no \":\" here (within a value it takes a backslash, or quotes around all)");
     return fail_at(p, s, after_field ? "expected a value after the field" : expected_clause);
 }
 

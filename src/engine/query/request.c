@@ -462,9 +462,19 @@ static int json_paths(json_t *list, const char *path, char **ret, struct err *er
 }
 
 static int json_fields(json_t *v, struct query_request *q, struct err *err) {
+    const char *key;
+    json_t *list;
     if (!v || json_is_null(v)) return 0;
     if (json_is_array(v)) return json_paths(v, "fields", &q->include, err);
-    if (!json_is_object(v)) return expected(err, "fields", "{\"include\": [...], \"exclude\": [...]}");
+    static const char what[] = "{\"include\": [...], \"exclude\": [...]}";
+    if (!json_is_object(v)) return expected(err, "fields", what);
+    json_object_foreach(v, key, list) {
+        bool known = !strcmp(key, "include") || !strcmp(key, "includes") || !strcmp(key, "exclude") ||
+                     !strcmp(key, "excludes");
+        if (!known)
+            return err_set(err, ERR_INVALID, "fields: unknown member \"%.*s\"; expected %s", SHOWN(key),
+                           what);
+    }
     int r = json_paths(json_object_get(v, "include"), "fields.include", &q->include, err);
     if (!r) r = json_paths(json_object_get(v, "includes"), "fields.includes", &q->include, err);
     if (!r) r = json_paths(json_object_get(v, "exclude"), "fields.exclude", &q->exclude, err);
@@ -563,12 +573,21 @@ static int check_body_members(json_t *body, struct err *err) {
     return 0;
 }
 
+/* A query object instead of a body: the name of its kind, NULL if it is none. */
+static const char *bare_kind(json_t *body) {
+    static const char *const kinds[] = {"queryString", "knn", "sparseVector", "bool", "rrf", "mm", "l2"};
+    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++)
+        if (json_object_get(body, kinds[i])) return kinds[i];
+    return NULL;
+}
+
 static int parse_body(json_t *body, struct query_request *q, struct err *err) {
     json_t *query = json_object_get(body, "query");
-    bool bare = !query &&
-                (json_object_get(body, "queryString") || json_object_get(body, "knn") ||
-                 json_object_get(body, "sparseVector") || json_object_get(body, "bool") ||
-                 json_object_get(body, "rrf") || json_object_get(body, "mm") || json_object_get(body, "l2"));
+    const char *bare = query ? NULL : bare_kind(body);
+    if (bare && json_object_size(body) > 1)
+        return err_set(err, ERR_INVALID,
+                       "\"%s\": expected {\"query\": {\"%s\": ...}} where other members stand beside it",
+                       bare, bare);
     if (bare) return json_query(body, q, err);
     int r = check_body_members(body, err);
     if (!r) r = json_query(query, q, err);
