@@ -290,6 +290,50 @@ TEST(trim_keeps_numbers) {
     store_done(store);
 }
 
+/* Another process (here: another log over the same directory) builds and removes what it has built. */
+static void *trim_thread(void *p) {
+    struct log_store *store = p;
+    struct log_record rec = {
+        .op = LOG_PUT, .schema_version = 1, .id = "x", .id_len = 1, .body = "{}", .body_len = 2};
+    struct log *log;
+    struct err e = ERR_INIT;
+    uint64_t last;
+    bool any;
+    intptr_t r = 0;
+    log_open(store, cid, &clock_system, &log, &e);
+    for (int i = 0; i < 400 && !r; i++) {
+        r = log_append(log, &rec, 1, 0, NULL, NULL, &e);
+        if (!r) r = log_end(log, &last, &any, &e);
+        if (!r) r = log_trim(log, last, 0, &e);
+    }
+    if (r) fprintf(stderr, "trim: %s\n", e.text);
+    log_close(log);
+    return (void *)r;
+}
+
+/* The newest segment may be replaced between a look at the directory and its opening. */
+TEST(the_end_is_found_while_segments_go) {
+    struct log_store *store = store_fresh();
+    struct log *log = NULL;
+    pthread_t t;
+    uint64_t last = 0, before = 0;
+    int64_t time;
+    bool any = false, ok = true;
+    void *failed;
+    CHECK_OK(log_open(store, cid, &clock_system, &log, &err));
+    CHECK(!pthread_create(&t, NULL, trim_thread, store));
+    while (ok && last < 400) {
+        ok = !(last % 2 ? log_last(log, &last, &time, &err) : log_end(log, &last, &any, &err)) &&
+             last >= before;
+        before = last;
+    }
+    if (!ok) fprintf(stderr, "%llu %s\n", (unsigned long long)last, err.text);
+    pthread_join(t, &failed);
+    CHECK(ok && !failed);
+    log_close(log);
+    store_done(store);
+}
+
 TEST(a_reader_notices_replaced_history) {
     struct log_store *store = store_fresh();
     struct log *a, *b;

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+enum { HEAD_ATTEMPTS = 100 };
+
 int log_open(struct log_store *store, const char *cid, struct clock *clock, struct log **ret,
              struct err *err) {
     struct log *log = xcalloc(1, sizeof *log);
@@ -137,12 +139,12 @@ static bool same_list(struct log *log, struct log_stamp *ret_now) {
     return log->head && log_stamp_equal(ret_now, &log->listed);
 }
 
-int log_refresh_head(struct log *log, bool *ret_torn, struct err *err) {
+/* Opens the newest segment, unless it is known that it is the head. */
+static int find_head(struct log *log, struct err *err) {
     struct log_segment_name *segs = NULL;
     size_t n, n_void;
     struct log_stamp now;
-    *ret_torn = false;
-    if (same_list(log, &now)) return scan_head(log, ret_torn, err);
+    if (same_list(log, &now)) return 0;
     int r = log_list(log, &segs, &n, &n_void, err);
     if (!r && n && (!log->head || segs[n - 1].ordinal != log->head_name.ordinal))
         r = open_head(log, &segs[n - 1], err);
@@ -151,6 +153,17 @@ int log_refresh_head(struct log *log, bool *ret_torn, struct err *err) {
     free(segs);
     log->listed = now;
     if (r || !n || n_void) log->listed.known = false;
+    return r;
+}
+
+int log_refresh_head(struct log *log, bool *ret_torn, struct err *err) {
+    int r = find_head(log, err);
+    *ret_torn = false;
+    /* without the file lock: a builder may have put another in its place since it was listed */
+    for (int i = 0; r == -ERR_NOT_FOUND && i < HEAD_ATTEMPTS; i++) {
+        err_clear(err);
+        r = find_head(log, err);
+    }
     return r || !log->head ? r : scan_head(log, ret_torn, err);
 }
 
