@@ -113,7 +113,7 @@ static void note(void *ctx, const char *text) {
     fprintf(stderr, "check: %s\n", text);
 }
 
-TEST(side_by_side) {
+static void side_by_side(bool remote) {
     struct err err = ERR_INIT;
     struct engine_options o;
     pthread_t t[WRITERS + 3];
@@ -124,6 +124,8 @@ TEST(side_by_side) {
     o.background = true;
     o.build_bytes = 20000;
     o.build_age_ms = 50;
+    o.simulate_remote = remote;
+    o.cache_bytes = 200000; /* three pages */
     CHECK_OK(engine_open(&o, &e, &err));
     CHECK_OK(engine_create(e, "c", NULL, &coll, &err));
     CHECK_OK(engine_set_shards(e, coll.cid, 3, &err));
@@ -145,4 +147,11 @@ TEST(side_by_side) {
     CHECK(problems == 0);
     engine_close(e);
     nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+TEST(mapped) {
+    side_by_side(false);
+}
+TEST(remote) {
+    side_by_side(true);
 }

@@ -176,7 +176,7 @@ bool blob_is_remote(const struct blob *b) {
 
 /* ---- reading ---- */
 
-int blob_need(struct blob *b, uint64_t off, uint64_t len, const uint8_t **ret, struct err *err) {
+static int need(struct blob *b, uint64_t off, uint64_t len, bool pinned, const uint8_t **ret, struct err *err) {
     if (off > b->payload_end || len > b->payload_end - off)
         return err_set(err, ERR_CORRUPT, "object '%s': a reference to bytes %llu+%llu leads outside of it",
                        b->name, (unsigned long long)off, (unsigned long long)len);
@@ -184,7 +184,7 @@ int blob_need(struct blob *b, uint64_t off, uint64_t len, const uint8_t **ret, s
         uint64_t first = off / BLOB_PAGE, last = (off + len - 1) / BLOB_PAGE;
         int r = 0;
         if (b->mode == BLOB_FETCHED) {
-            r = fetch_need(b, first, last, err);
+            r = fetch_need(b, first, last, pinned, err);
         } else {
             while (first <= last && page_is_verified(b, first)) first++;
             if (first <= last) r = verify_pages(b, first, last, err);
@@ -193,6 +193,14 @@ int blob_need(struct blob *b, uint64_t off, uint64_t len, const uint8_t **ret, s
     }
     *ret = b->data + off;
     return 0;
+}
+
+int blob_need(struct blob *b, uint64_t off, uint64_t len, const uint8_t **ret, struct err *err) {
+    return need(b, off, len, false, ret, err);
+}
+
+int blob_pin(struct blob *b, uint64_t off, uint64_t len, const uint8_t **ret, struct err *err) {
+    return need(b, off, len, true, ret, err);
 }
 
 int blob_verify_all(struct blob *b, struct err *err) {

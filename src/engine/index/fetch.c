@@ -118,7 +118,7 @@ void fetch_want(struct fetch *f, struct blob *b, uint64_t off, uint64_t len) {
     if (b->mode != BLOB_FETCHED || !len || off >= b->payload_end) return;
     uint64_t last = (off + MIN(len, b->payload_end - off) - 1) / BLOB_PAGE;
     for (uint64_t page = off / BLOB_PAGE; page <= last; page++)
-        if (!page_set_has(&b->pages, page) && !page_set_take(&b->pages, page)) add_run(f, b, page, page);
+        if (!page_set_has(&b->pages, page) && !page_set_take(&b->pages, page, false)) add_run(f, b, page, page);
 }
 
 static int run_wave(struct fetch *f, const struct fetch_run *must, struct err *err) {
@@ -149,19 +149,24 @@ struct fetch *fetch_record(struct fetch *f) {
     return before;
 }
 
-int fetch_need(struct blob *b, uint64_t first, uint64_t last, struct err *err) {
+static bool is_there(struct blob *b, uint64_t page, bool pinned) {
+    return pinned ? page_bit(b->pages.pinned, page) : page_set_has(&b->pages, page);
+}
+
+int fetch_need(struct blob *b, uint64_t first, uint64_t last, bool pinned, struct err *err) {
     struct fetch own = FETCH_INIT, *f = recorder ? recorder : &own;
     const struct fetch_run must = {b, first, last};
     bool missing = false;
-    while (first <= last && page_set_has(&b->pages, first)) first++;
+    while (first <= last && is_there(b, first, pinned)) first++;
     for (; first <= last; first++) {
-        if (page_set_has(&b->pages, first) || page_set_take(&b->pages, first)) continue;
+        if (is_there(b, first, pinned) || page_set_take(&b->pages, first, pinned)) continue;
         add_run(f, b, first, first);
         missing = true;
     }
     if (!missing) return 0;
     if (f != &own) return err_set(err, ERR_AGAIN, "object '%s': not read yet", b->name);
     int r = run_wave(&own, &must, err);
+    for (uint64_t page = must.first; page <= last && pinned && !r; page++) page_set_take(&b->pages, page, true);
     fetch_release(&own);
     return r;
 }

@@ -146,7 +146,7 @@ static void shrink(struct page_cache *c) {
 }
 
 static void pin(struct page_cache *c, struct slot *s) {
-    if (s->pinned || held == c) return;
+    if (s->pinned) return;
     s->pinned = true;
     c->pinned_bytes += s->len;
     bit_set(s->set->pinned, s->page);
@@ -233,7 +233,7 @@ bool page_set_has(struct page_set *s, uint64_t page) {
 }
 
 /* Under the lock. False: the page has no memory. */
-static bool take(struct page_set *s, uint64_t page) {
+static bool take(struct page_set *s, uint64_t page, bool pinned) {
     struct page_cache *c = s->cache;
     struct slot *slot = s->slots[page] ? &c->slots[s->slots[page] - 1] : NULL;
     if (!slot) return false;
@@ -243,15 +243,15 @@ static bool take(struct page_set *s, uint64_t page) {
         c->bytes += slot->len;
         bit_set(s->present, page);
     }
-    pin(c, slot);
+    if (pinned || held != c) pin(c, slot);
     bit_set(s->used, page);
     shrink(c);
     return true;
 }
 
-bool page_set_take(struct page_set *s, uint64_t page) {
+bool page_set_take(struct page_set *s, uint64_t page, bool pinned) {
     pthread_mutex_lock(&s->cache->lock);
-    bool there = take(s, page);
+    bool there = take(s, page, pinned);
     pthread_mutex_unlock(&s->cache->lock);
     return there;
 }
@@ -267,6 +267,6 @@ void page_set_put(struct page_set *s, uint64_t page, const uint8_t *bytes, uint3
         c->bytes += len;
         bit_set(s->present, page);
     }
-    take(s, page);
+    take(s, page, false);
     pthread_mutex_unlock(&c->lock);
 }

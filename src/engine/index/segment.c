@@ -167,11 +167,24 @@ int segment_doc_size(const struct segment *s, uint32_t docno, uint32_t *ret, str
     return docstore_size(&s->docs, docno, ret, err);
 }
 
+/* A column that was opened before points into pages that may have been let go since. */
+static int renew_column(const struct segment *s, const struct segment_field *f, uint16_t kind, struct err *err) {
+    const struct region *region = segment_region(s, f, kind), *exists = f ? segment_region(s, f, REGION_EXISTS) : NULL;
+    const uint8_t *p;
+    int r = 0;
+    if (!blob_is_remote(s->blob)) return 0;
+    if (region) r = blob_need(s->blob, region->off, region->len, &p, err);
+    if (!r && exists) r = blob_need(s->blob, exists->off, exists->len, &p, err);
+    return r;
+}
+
 /* Publishes a column at its first use; of two threads that make it, one wins. */
 static int open_column(const struct segment *s, const struct segment_field *f, uint16_t kind,
                        const uint64_t *exists, struct column *_Atomic *slot, const struct column **ret,
                        struct err *err) {
     struct column *c = atomic_load_explicit(slot, memory_order_acquire), *none = NULL;
+    int renewed = c ? renew_column(s, f, kind, err) : 0;
+    if (renewed) return renewed;
     if (!c) {
         const struct region *region;
         const uint8_t *p;
@@ -252,7 +265,7 @@ int column_open(const struct segment_field *f, const struct column **ret, struct
     const struct segment *s = f->segment;
     const uint64_t *exists;
     *ret = atomic_load_explicit(slot, memory_order_acquire);
-    if (*ret) return 0;
+    if (*ret) return renew_column(s, f, REGION_COLUMN, err);
     if (f->ops != &index_number && f->ops != &index_keyword)
         return err_set(err, ERR_UNSUPPORTED, "field '%s' has no column", f->spec.path);
     int r = segment_field_exists(f, &exists, err);
