@@ -133,7 +133,7 @@ static void reset(struct postings *p, const struct inverted *inv, const struct t
     p->doc_limit = limit;
     p->data_len = p->impacts_len = p->entry_size = 0;
     p->list_impacts_len = 0;
-    p->bitmap_words = 0;
+    p->bitmap_words = p->bitmap_block = 0;
     p->pos_len = 0;
     p->n_blocks = info->df / POSTINGS_BLOCK + (info->df % POSTINGS_BLOCK != 0);
     p->block = UINT32_MAX;
@@ -354,6 +354,58 @@ uint32_t postings_freq_load(struct postings *p) {
     if (!p->has_freqs || p->in_block >= p->block_len) return p->freq = 1;
     if (!p->freqs_ready) load_freqs(p);
     return p->freq = p->freqs[p->in_block];
+}
+
+/* Bits from..to - 1 of a little-endian bitmap. */
+__attribute__((always_inline)) static inline uint32_t count_between(const uint8_t *bitmap, uint32_t from,
+                                                                    uint32_t to) {
+    uint32_t n = 0, w = from >> 6;
+    uint64_t mask = ~0ull << (from & 63);
+    for (; w < to >> 6; w++, mask = ~0ull)
+        n += (uint32_t)__builtin_popcountll(get_u64(bitmap + 8 * (size_t)w) & mask);
+    if (to & 63)
+        n += (uint32_t)__builtin_popcountll(get_u64(bitmap + 8 * (size_t)w) & mask & ~(~0ull << (to & 63)));
+    return n;
+}
+
+static uint32_t count_plain(const uint8_t *bitmap, uint32_t from, uint32_t to) {
+    return count_between(bitmap, from, to);
+}
+#if defined(__x86_64__)
+__attribute__((target("popcnt"))) static uint32_t count_popcnt(const uint8_t *bitmap, uint32_t from,
+                                                               uint32_t to) {
+    return count_between(bitmap, from, to);
+}
+#endif
+static uint32_t count_bits(const uint8_t *bitmap, uint32_t from, uint32_t to) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("popcnt")) return count_popcnt(bitmap, from, to);
+#endif
+    return count_plain(bitmap, from, to);
+}
+
+/* The documents of the last block are not packed: they are read. */
+static uint32_t tail_freq(struct postings *p, uint32_t doc) {
+    if (p->doc < doc || p->block == UINT32_MAX) postings_advance(p, doc);
+    return p->doc == doc ? postings_freq(p) : 1;
+}
+
+uint32_t postings_bitmap_freq(struct postings *p, uint32_t doc) {
+    uint32_t block = p->bitmap_block;
+    if (!p->has_freqs) return 1;
+    if (block && last_doc(p, block - 1) >= doc) block = 0;
+    if (last_doc(p, block) < doc) block = find_block(p, block + 1, doc);
+    if (block >= p->n_blocks) return 1;
+    p->bitmap_block = block;
+    if (block == p->n_blocks - 1 && p->df % POSTINGS_BLOCK) return tail_freq(p, doc);
+    uint32_t start = block ? data_end(p, block - 1) : 0, end = data_end(p, block);
+    uint32_t base = block ? last_doc(p, block - 1) + 1 : 0;
+    if (start > end || end > p->data_len || end - start < 2) return 1;
+    const uint8_t *at = p->data + start;
+    unsigned doc_bits = at[0], bits = at[1];
+    if (doc_bits > 32 || bits > 32 || end - start < 2 + bitpack_size(doc_bits) + bitpack_size(bits)) return 1;
+    uint32_t rank = count_bits(p->bitmap, base, doc) % POSTINGS_BLOCK;
+    return bitpack_get(at + 2 + bitpack_size(doc_bits), bits, rank) + 1;
 }
 
 /* ---- positions ---- */

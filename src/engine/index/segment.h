@@ -133,6 +133,7 @@ struct postings {
     const uint8_t *last_docs, *entries, *impacts, *list_impacts, *data, *pos_data;
     const uint8_t *bitmap; /* of a frequent term: bit d of its little-endian words is document d; unaligned */
     uint32_t bitmap_words; /* 0: the list has none; documents behind its end are not in the list */
+    uint32_t bitmap_block; /* where postings_bitmap_freq looked last */
     uint32_t data_len, impacts_len, entry_size;
     uint64_t pos_len;
     uint32_t n_blocks, block, in_block, block_len; /* block: the decoded one, UINT32_MAX = none yet */
@@ -178,14 +179,27 @@ static inline uint32_t postings_run(struct postings *p, uint32_t hi, const uint3
     if (p->has_freqs) postings_freq(p);
     *ret_docs = p->docs + p->in_block;
     *ret_freqs = p->freqs + p->in_block;
-    if (p->block_last >= hi)
-        while (n > 1 && (*ret_docs)[n - 1] >= hi) n--;
-    return n;
+    if (p->block_last < hi) return n;
+    uint32_t below = 1; /* so many are known to be below hi */
+    for (uint32_t left = n - 1; left;) {
+        uint32_t half = (left + 1) / 2;
+        bool more = (*ret_docs)[below + half - 1] < hi;
+        below += more ? half : 0;
+        left = more ? left - half : half - 1;
+    }
+    return below;
 }
 static inline uint32_t postings_skip_run(struct postings *p, uint32_t n) {
     p->in_block += n - 1;
     return postings_next(p);
 }
+/* Lists with a bitmap: is the document in it? */
+static inline bool postings_bitmap_has(const struct postings *p, uint32_t doc) {
+    return doc / 64 < p->bitmap_words && (p->bitmap[doc >> 3] >> (doc & 7) & 1);
+}
+/* The frequency of a document that the bitmap has, without decoding its block: its rank among the block's
+ * documents is counted in the bitmap. The list's own place stays. Quick when documents ascend. */
+uint32_t postings_bitmap_freq(struct postings *, uint32_t doc);
 /* Positions of the current document, ascending, postings_freq of them; valid until the next move. NULL
  * without has_positions. */
 const uint32_t *postings_positions(struct postings *);

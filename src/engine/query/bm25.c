@@ -18,12 +18,3 @@ void bm25_init(struct bm25 *bm25, uint64_t field_docs, uint64_t field_ttf) {
         bm25->norm_inverse[i] = 1.0f / (BM25_K1 * ((1 - BM25_B) + BM25_B * length / avgdl));
     }
 }
-
-typedef float float8 __attribute__((vector_size(32), aligned(4)));
-
-void bm25_score_many(float weight, const float *freqs, const float *inverses, uint32_t n, float *scores) {
-    for (uint32_t i = 0; i < n; i += 8) {
-        const float8 *f = (const float8 *)(freqs + i), *ni = (const float8 *)(inverses + i);
-        *(float8 *)(scores + i) = weight - weight / (1.0f + *f * *ni);
-    }
-}

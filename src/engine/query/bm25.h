@@ -36,6 +36,3 @@ float bm25_idf(uint64_t df, uint64_t n_docs);
 static inline float bm25_score(float weight, float freq, float norm_inverse) {
     return weight - weight / (1.0f + freq * norm_inverse);
 }
-/* scores[i] = bm25_score(weight, freqs[i], inverses[i]); the arrays have room up to the next multiple of 8.
- */
-void bm25_score_many(float weight, const float *freqs, const float *inverses, uint32_t n, float *scores);

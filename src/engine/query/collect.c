@@ -113,25 +113,42 @@ static void heap_push(struct collector *c, uint64_t key) {
     c->heap[i] = key;
 }
 
+static void keep_by_score(struct collector *c, uint32_t doc, float score) {
+    uint64_t key = (uint64_t)score_bits(score) << 32 | (uint32_t)~doc;
+    if (key < c->floor) return;
+    if (c->n < c->want) {
+        heap_push(c, key);
+    } else {
+        if (key <= c->heap[0]) return;
+        c->heap[0] = key;
+        heap_sift_down(c->heap, c->n, 0);
+    }
+    if (c->n == c->want) c->theta = MAX(c->theta, score_of(c->heap[0]));
+}
+
 static void add_by_score(struct collector *c, const struct batch *batch) {
-    float theta = c->theta, max = c->max_score;
+    float max = c->max_score;
     for (uint32_t i = 0; i < batch->n; i++) {
         float score = batch->scores[i];
         max = score > max ? score : max;
-        if (score < theta) continue;
-        uint64_t key = (uint64_t)score_bits(score) << 32 | (uint32_t)~batch->docs[i];
-        if (key < c->floor) continue;
-        if (c->n < c->want) {
-            heap_push(c, key);
-        } else {
-            if (key <= c->heap[0]) continue;
-            c->heap[0] = key;
-            heap_sift_down(c->heap, c->n, 0);
-        }
-        if (c->n == c->want) theta = MAX(theta, score_of(c->heap[0]));
+        if (score >= c->theta) keep_by_score(c, batch->docs[i], score);
     }
-    c->theta = theta;
     c->max_score = max;
+}
+
+void collector_count(struct collector *c, uint64_t n) {
+    c->total += n;
+}
+
+float collector_least(const struct collector *c) {
+    if (!c->want) return float_after(c->max_score);
+    if (c->n < c->want) return c->theta;
+    return MAX(c->theta, float_after(score_of(c->heap[0]))); /* of equal ones the first stays */
+}
+
+void collector_offer(struct collector *c, uint32_t doc, float score) {
+    c->max_score = MAX(c->max_score, score);
+    if (c->want && score >= c->theta) keep_by_score(c, doc, score);
 }
 
 /* ---- by sort keys ---- */

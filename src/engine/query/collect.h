@@ -11,6 +11,22 @@
 #pragma once
 #include "query/search_internal.h"
 
+/* The floats next to a finite one; float_after(-INFINITY) is -FLT_MAX. */
+static inline float float_step(float x, int up) {
+    int32_t bits;
+    if (x == 0) return up ? 0x1p-149f : -0x1p-149f;
+    memcpy(&bits, &x, sizeof bits);
+    bits += (bits >= 0) == up ? 1 : -1;
+    memcpy(&x, &bits, sizeof bits);
+    return x;
+}
+static inline float float_after(float x) {
+    return float_step(x, 1);
+}
+static inline float float_before(float x) {
+    return float_step(x, 0);
+}
+
 struct sort_entry;
 struct sort_source;
 struct candidate;
@@ -41,6 +57,11 @@ void collector_init(struct collector *, const struct sort_key *, uint32_t n_sort
 int collector_begin(struct collector *, struct search_ctx *, struct err *);
 /* Live matches in ascending order. */
 void collector_add(struct collector *, const struct batch *);
+/* By score, instead of add: counts live matches; the least score of a later document that would be among the
+ * best (of want 0: that would be the highest); a live match. Offers ascend. */
+void collector_count(struct collector *, uint64_t n);
+float collector_least(const struct collector *);
+void collector_offer(struct collector *, uint32_t doc, float score);
 int collector_end(struct collector *, struct err *);
 /* Moves the hits out: ids and sort values are set. */
 int collector_finish(struct collector *, struct search_hit **ret, uint32_t *ret_n, struct err *);

@@ -1,5 +1,6 @@
 /* Scorers of single clauses: terms, bitmaps, given documents; and what all scorers share. */
 #include "query/fuzzy.h"
+#include "query/kernels.h"
 #include "query/search_internal.h"
 
 /* ---- context ---- */
@@ -161,34 +162,39 @@ static uint32_t term_advance(struct scorer *s, uint32_t target) {
 
 static float term_score(struct scorer *s) {
     struct term_scorer *t = (struct term_scorer *)s;
-    if (!t->norms) return t->fixed;
-    return bm25_score(t->weight, (float)postings_freq(&t->postings), t->norm_inverse[t->norms[s->doc]]);
+    return term_score_at(&t->score, &t->postings);
 }
 
 static void term_fill(struct scorer *s, uint32_t hi, struct batch *batch) {
     struct term_scorer *t = (struct term_scorer *)s;
-    float freqs[BATCH_DOCS], inverses[BATCH_DOCS];
+    const struct term_score *score = &t->score;
+    uint32_t freqs[BATCH_DOCS];
     const uint32_t *docs, *counts;
     while (s->doc < hi && batch->n < BATCH_DOCS) {
         uint32_t n = postings_run(&t->postings, hi, &docs, &counts);
         n = MIN(n, BATCH_DOCS - batch->n);
         memcpy(batch->docs + batch->n, docs, n * sizeof *docs);
-        for (uint32_t i = 0; t->norms && i < n; i++) {
-            freqs[batch->n + i] = (float)counts[i];
-            inverses[batch->n + i] = t->norm_inverse[t->norms[docs[i]]];
-        }
+        if (score->norms) memcpy(freqs + batch->n, counts, n * sizeof *counts);
         batch->n += n;
         s->doc = postings_skip_run(&t->postings, n);
     }
-    if (!t->norms) {
-        for (uint32_t i = 0; i < batch->n; i++) batch->scores[i] = t->fixed;
-        return;
-    }
-    for (uint32_t i = batch->n; i % 8; i++) freqs[i] = inverses[i] = 0;
-    bm25_score_many(t->weight, freqs, inverses, batch->n, batch->scores);
+    if (score->norms)
+        kernels()->term_scores(score->weight, score->norm_inverse, score->norms, batch->docs, freqs, batch->n,
+                               batch->scores);
+    for (uint32_t i = 0; !score->norms && i < batch->n; i++) batch->scores[i] = score->fixed;
 }
 
 static const struct scorer_ops term_ops = {.advance = term_advance, .score = term_score, .fill = term_fill};
+
+int scorer_term_score(struct search_ctx *ctx, const struct query_node *node,
+                      const struct segment_field *field, float boost, struct term_score *ret,
+                      struct err *err) {
+    const struct bm25 *bm25 = search_ctx_bm25(ctx, node->field_slot);
+    *ret = (struct term_score){.norm_inverse = bm25->norm_inverse};
+    ret->weight = boost * bm25_idf(ctx->stats->term_df[node->terms[0].slot], bm25->n_docs);
+    ret->fixed = bm25_score(ret->weight, 1, bm25->norm_inverse[1]);
+    return node->type == FIELD_TEXT ? text_norms(field, &ret->norms, err) : 0;
+}
 
 static int term_new(struct search_ctx *ctx, const struct query_node *node, float boost, bool scored,
                     struct scorer **ret, struct err *err) {
@@ -203,16 +209,8 @@ static int term_new(struct search_ctx *ctx, const struct query_node *node, float
     r = scorer_open_postings(ctx, field, &info, freqs, false, &t->postings, err);
     if (r) return r;
     t->base = (struct scorer){.ops = &term_ops, .kind = SCORER_TERM, .scored = scored, .cost = info.df};
-    if (freqs) {
-        r = text_norms(field, &t->norms, err);
-        if (r) return r;
-    }
-    if (scored) {
-        const struct bm25 *bm25 = search_ctx_bm25(ctx, node->field_slot);
-        t->norm_inverse = bm25->norm_inverse;
-        t->weight = boost * bm25_idf(ctx->stats->term_df[node->terms[0].slot], bm25->n_docs);
-        t->fixed = bm25_score(t->weight, 1, bm25->norm_inverse[1]);
-    }
+    if (scored) r = scorer_term_score(ctx, node, field, boost, &t->score, err);
+    if (r) return r;
     t->base.doc = postings_advance(&t->postings, ctx->lo);
     *ret = &t->base;
     return 0;

@@ -2,6 +2,7 @@
 #include "query/collect.h"
 #include "query/fuzzy.h"
 #include "query/facet_count.h"
+#include "query/topk.h"
 #include <math.h>
 
 /* ---- statistics ---- */
@@ -61,31 +62,38 @@ int search_stats_add(struct search_stats *stats, const struct query *query, cons
 /* ---- running ---- */
 
 /* The part's root scorer, on its first match; NULL when there is none. */
-static int open_root(struct search_ctx *ctx, size_t part, bool scored, struct scorer **ret, struct err *err) {
+static int open_root(struct search_ctx *ctx, bool scored, struct scorer **ret, struct err *err) {
     *ret = NULL;
-    search_ctx_part(ctx, part);
     if (ctx->lo >= ctx->hi) return 0;
     int r = scorer_new(ctx, ctx->query->root, 1, scored, ret, err);
     if (!r && *ret) scorer_settle(*ret);
     return r;
 }
 
-static int run_part(struct search_ctx *ctx, size_t part, struct collector *c, struct facets *facets,
-                    struct err *err) {
+/* Every match, scored. */
+static int drain(struct search_ctx *ctx, struct collector *c, struct facet_counter *counter,
+                 struct err *err) {
     struct batch batch;
-    struct facet_counter counter;
     struct scorer *root;
-    int r = open_root(ctx, part, ctx->query->needs_scores, &root, err);
-    if (r || !root) return r ? r : search_poll(ctx->cancel, err);
-    r = collector_begin(c, ctx, err);
-    if (r) return r;
-    if (facets) r = facet_counter_begin(&counter, facets, ctx, err);
-    while (!r && scorer_fill(root, ctx->hi, &batch)) {
+    int r = open_root(ctx, ctx->query->needs_scores, &root, err);
+    while (!r && root && scorer_fill(root, ctx->hi, &batch)) {
         search_ctx_live(ctx, &batch);
         collector_add(c, &batch);
-        if (facets) r = facet_counter_add(&counter, &batch, err);
+        if (counter) r = facet_counter_add(counter, &batch, err);
         if (!r) r = search_poll(ctx->cancel, err);
     }
+    return r;
+}
+
+static int run_part(struct search_ctx *ctx, size_t part, struct collector *c, struct facets *facets,
+                    struct err *err) {
+    struct facet_counter counter;
+    search_ctx_part(ctx, part);
+    if (ctx->lo >= ctx->hi) return search_poll(ctx->cancel, err);
+    int r = collector_begin(c, ctx, err);
+    if (r) return r;
+    if (facets) r = facet_counter_begin(&counter, facets, ctx, err);
+    if (!r) r = (topk_supports(ctx, c) ? topk_run : drain)(ctx, c, facets ? &counter : NULL, err);
     if (!r) r = search_poll(ctx->cancel, err);
     if (!r && facets) r = facet_counter_end(&counter, err);
     if (facets) facet_counter_release(&counter);
@@ -123,7 +131,8 @@ int search_matches(const struct query *query, const struct search_stats *stats,
     struct scorer *root;
     struct batch batch;
     search_ctx_init(&ctx, query, stats, part, 1, cancel);
-    int r = open_root(&ctx, 0, false, &root, err);
+    search_ctx_part(&ctx, 0);
+    int r = open_root(&ctx, false, &root, err);
     while (!r && root && scorer_fill(root, ctx.hi, &batch)) {
         search_ctx_live(&ctx, &batch);
         r = search_poll(cancel, err);

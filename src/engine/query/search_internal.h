@@ -105,11 +105,29 @@ static inline float scorer_score(struct scorer *s) {
     return s->scored ? s->ops->score(s) : 0;
 }
 
-struct term_scorer {
-    struct scorer base;
+/* BM25 of one term in one segment. */
+struct term_score {
     const uint8_t *norms; /* NULL: keyword, every document has the same score */
     const float *norm_inverse;
     float weight, fixed;
+};
+/* boost includes the node's own. */
+int scorer_term_score(struct search_ctx *, const struct query_node *, const struct segment_field *,
+                      float boost, struct term_score *ret, struct err *);
+/* Of the postings' current document. */
+static inline float term_score_at(const struct term_score *s, struct postings *p) {
+    if (!s->norms) return s->fixed;
+    return bm25_score(s->weight, (float)postings_freq(p), s->norm_inverse[s->norms[p->doc]]);
+}
+static inline float term_score_of(const struct term_score *s, uint32_t doc, uint32_t freq) {
+    return s->norms ? bm25_score(s->weight, (float)freq, s->norm_inverse[s->norms[doc]]) : s->fixed;
+}
+/* No posting that one of the impacts stands for has a higher score. */
+float term_score_bound(const struct term_score *, const struct impact *, unsigned n);
+
+struct term_scorer {
+    struct scorer base;
+    struct term_score score;
     struct postings postings;
 };
 /* To the first candidate >= target. */
