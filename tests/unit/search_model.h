@@ -119,7 +119,7 @@ static void doc_json(const struct doc *d, struct buf *out) {
     buf_adds(out, "}}");
 }
 
-static struct corpus corpus_new(uint32_t n) {
+static inline struct corpus corpus_new(uint32_t n) {
     struct corpus c = {xmalloc(n * sizeof *c.docs), n};
     for (uint32_t i = 0; i < n; i++) {
         random_doc(&c.docs[i], i);
@@ -395,7 +395,7 @@ static struct query_node *random_leaf(struct query *q, bool knn) {
         return node;
     }
 }
-static struct query_node *random_node(struct query *q, unsigned depth, bool knn) {
+static inline struct query_node *random_node(struct query *q, unsigned depth, bool knn) {
     static const float boosts[] = {1, 1, 2, 0.3f, 1.7f};
     struct query_node *node;
     if (!depth || rnd(3) == 0) {
@@ -703,7 +703,7 @@ static int compare_model_hits(const void *x, const void *y) {
     for (uint32_t i = 0; i < sorting->n_sort && !r; i++) r = compare_model_key(&sorting->sort[i], a, b);
     return r ? r : strcmp(a->doc->id, b->doc->id);
 }
-static uint32_t model_run(const struct query *q, struct model_hit *hits, float *max_score) {
+static inline uint32_t model_run(const struct query *q, struct model_hit *hits, float *max_score) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < model->n; i++) {
         float score;

@@ -295,6 +295,26 @@ static bool next_agrees(const struct index *x, const struct model *m, const stru
     return good;
 }
 
+/* The bitmap of a frequent term, and the frequencies found through it. */
+static bool bitmap_agrees(const struct index *x, const struct model *m, const struct model_term *t,
+                          const struct term_info *info) {
+    struct postings p;
+    struct err err = ERR_INIT;
+    bool good = !inverted_postings_open(&p, &x->inv, info, true, m->positions, &err);
+    uint32_t last = t->postings[t->n - 1].doc, doc = 0;
+    bool dense = t->n > POSTINGS_BLOCK && 16 * (uint64_t)t->n > last;
+    good = good && p.bitmap_words == (dense ? last / 64 + 1 : 0);
+    for (uint32_t i = 0; good && dense && i < t->n; i++) {
+        for (; good && doc < t->postings[i].doc; doc++) good = !postings_bitmap_has(&p, doc);
+        good = good && postings_bitmap_has(&p, doc);
+        if (rnd(3) == 0) good = good && postings_bitmap_freq(&p, doc) == t->postings[i].freq;
+        doc++;
+    }
+    good = good && !postings_bitmap_has(&p, last + 1) && !postings_bitmap_has(&p, UINT32_MAX);
+    postings_close(&p);
+    return good;
+}
+
 static bool advance_agrees(const struct index *x, const struct model *m, const struct model_term *t,
                            const struct term_info *info) {
     struct postings p;
@@ -336,6 +356,7 @@ static bool term_agrees(const struct index *x, const struct model *m, uint32_t o
     buf_release(&text);
     good = good && next_agrees(x, m, t, &info);
     for (int i = 0; good && i < 3; i++) good = advance_agrees(x, m, t, &info);
+    good = good && bitmap_agrees(x, m, t, &info);
     if (!good) fprintf(stderr, "term %u '%.*s' df %u: %s\n", ord, (int)t->len, t->text, t->n, err.text);
     return good;
 }

@@ -244,7 +244,7 @@ static int by_blocks(struct topk *k, struct err *err) {
     while ((leaf->at = leaf_next(leaf, k->begin)) < k->end && !r) {
         if (!block_bound(leaf, leaf->at)) break;
         if ((double)leaf->block_bound < k->bar - k->rest[n]) {
-            leaf->at = leaf->block_last + 1;
+            leaf->at = MIN(leaf->block_last + 1, k->end); /* the next window has other bounds */
             continue;
         }
         if (p->doc < leaf->at) leaf->at = postings_advance(p, leaf->at);
@@ -285,7 +285,8 @@ static int score_window(struct topk *k, uint32_t n_matches, struct err *err) {
         memcpy(k->candidates, k->bits, k->n_words * sizeof *k->bits);
         return offer_all(k, NULL, n, err);
     }
-    if (n_optional + 1 == n && k->leaves.all[n_optional]->match->kind == MATCH_TERM) {
+    bool needed = k->rest[n_optional] < k->bar || k->root->kind == MATCH_TERM; /* is the last leaf? */
+    if (needed && n_optional + 1 == n && k->leaves.all[n_optional]->match->kind == MATCH_TERM) {
         find_bits(k, n_optional);
         return by_blocks(k, err);
     }
