@@ -1,18 +1,19 @@
 /* Stored documents. Grammar: docs/FORMAT.md. */
 #include "index/docstore.h"
 
+#include <stdatomic.h>
 #include <zstd.h>
 
 #include "index/column.h"
 #include "index/fetch.h"
 #include "index/index.h"
 
-enum { ZSTD_LEVEL = 3, WORTH_COMPRESSING = 128 };
+enum { ZSTD_LEVEL = 1, WORTH_COMPRESSING = 128 };
 
 /* ---- writing ---- */
 
 void docstore_writer_init(struct docstore_writer *w, struct blob_writer *out) {
-    *w = (struct docstore_writer){.out = out, .base = blob_writer_off(out)};
+    *w = (struct docstore_writer){.out = out, .base = blob_writer_off(out), .sampling = true};
 }
 
 static void put_entry(struct docstore_writer *w, uint32_t raw_len) {
@@ -21,21 +22,30 @@ static void put_entry(struct docstore_writer *w, uint32_t raw_len) {
     buf_add_u32(&w->index, raw_len);
 }
 
+/* Compresses the open block into w->packed. */
+static int pack_block(struct docstore_writer *w, size_t *ret, struct err *err) {
+    struct index_scratch *s = index_scratch();
+    if (!s->zstd_c) s->zstd_c = ZSTD_createCCtx();
+    if (!s->zstd_c) return err_set(err, ERR_NO_MEMORY, "could not make a compression context");
+    size_t bound = ZSTD_compressBound(w->raw.len), n;
+    buf_clear(&w->packed);
+    uint8_t *to = buf_grow(&w->packed, bound);
+    if (w->cdict)
+        n = ZSTD_compress_usingCDict(s->zstd_c, to, bound, w->raw.data, w->raw.len, w->cdict);
+    else
+        n = ZSTD_compressCCtx(s->zstd_c, to, bound, w->raw.data, w->raw.len, ZSTD_LEVEL);
+    if (ZSTD_isError(n)) return err_set(err, ERR_NO_MEMORY, "could not compress: %s", ZSTD_getErrorName(n));
+    *ret = n;
+    return 0;
+}
+
 static int close_block(struct docstore_writer *w, struct err *err) {
     const struct buf *raw = &w->raw;
     if (!raw->len && w->block_first == w->n) return 0;
     put_entry(w, (uint32_t)raw->len);
     size_t n = raw->len;
-    if (raw->len >= WORTH_COMPRESSING) {
-        struct index_scratch *s = index_scratch();
-        if (!s->zstd_c) s->zstd_c = ZSTD_createCCtx();
-        if (!s->zstd_c) return err_set(err, ERR_NO_MEMORY, "could not make a compression context");
-        size_t bound = ZSTD_compressBound(raw->len);
-        buf_clear(&w->packed);
-        n = ZSTD_compressCCtx(s->zstd_c, buf_grow(&w->packed, bound), bound, raw->data, raw->len, ZSTD_LEVEL);
-        if (ZSTD_isError(n))
-            return err_set(err, ERR_NO_MEMORY, "could not compress: %s", ZSTD_getErrorName(n));
-    }
+    int r = raw->len >= WORTH_COMPRESSING ? pack_block(w, &n, err) : 0;
+    if (r) return r;
     bool packed = n < raw->len;
     blob_write(w->out, packed ? w->packed.data : raw->data, packed ? n : raw->len);
     buf_clear(&w->raw);
@@ -48,17 +58,55 @@ static void put_start(struct docstore_writer *w, uint64_t start) {
     w->starts[w->n++] = start;
 }
 
-int docstore_writer_add(struct docstore_writer *w, const void *raw, size_t len, struct err *err) {
-    if (len > DOC_STORE_MAX) return err_set(err, ERR_TOO_LARGE, "the document has %zu bytes", len);
+static size_t block_target(const struct docstore_writer *w) {
+    return w->cdict ? DOC_DICT_BLOCK_BYTES : DOC_BLOCK_BYTES;
+}
+
+static int add_document(struct docstore_writer *w, const void *raw, size_t len, struct err *err) {
     int r = w->raw.len && w->raw.len + len > DOC_BLOCK_MAX ? close_block(w, err) : 0;
     if (r) return r;
     put_start(w, w->raw.len);
     buf_add(&w->raw, raw, len);
-    return w->raw.len >= DOC_BLOCK_BYTES ? close_block(w, err) : 0;
+    return w->raw.len >= block_target(w) ? close_block(w, err) : 0;
+}
+
+static void use_trained(struct docstore_writer *w) {
+    w->cdict = ZSTD_createCDict(w->trained.data, w->trained.len, ZSTD_LEVEL);
+    if (!w->cdict) return;
+    VEC_GROW(w->dicts, w->n_dicts, w->cap_dicts);
+    w->dicts[w->n_dicts++] = (struct doc_dict){w->trained.data, (uint32_t)w->trained.len,
+                                               ZSTD_getDictID_fromDict(w->trained.data, w->trained.len)};
+}
+
+/* Makes a dictionary if the sample is enough for one, and writes the sample. */
+static int end_sampling(struct docstore_writer *w, struct err *err) {
+    struct buf sample = w->raw;
+    size_t at = 0;
+    int r = 0;
+    if (!w->sampling) return 0;
+    w->sampling = false;
+    w->raw = (struct buf)BUF_INIT;
+    if (doc_dict_train(sample.data, w->sample_sizes, w->n_sample, &w->trained)) use_trained(w);
+    for (size_t i = 0; i < w->n_sample && !r; i++) {
+        r = add_document(w, sample.data + at, w->sample_sizes[i], err);
+        at += w->sample_sizes[i];
+    }
+    buf_release(&sample);
+    return r;
+}
+
+int docstore_writer_add(struct docstore_writer *w, const void *raw, size_t len, struct err *err) {
+    if (len > DOC_STORE_MAX) return err_set(err, ERR_TOO_LARGE, "the document has %zu bytes", len);
+    if (!w->sampling) return add_document(w, raw, len, err);
+    VEC_GROW(w->sample_sizes, w->n_sample, w->cap_sample);
+    w->sample_sizes[w->n_sample++] = len;
+    buf_add(&w->raw, raw, len);
+    return w->raw.len >= DOC_DICT_SAMPLE ? end_sampling(w, err) : 0;
 }
 
 int docstore_writer_finish(struct docstore_writer *w, struct docstore_place *ret, struct err *err) {
-    int r = close_block(w, err);
+    int r = end_sampling(w, err);
+    if (!r) r = close_block(w, err);
     if (r) return r;
     uint64_t max = 0;
     for (uint32_t i = 0; i < w->n; i++) max = MAX(max, w->starts[i]);
@@ -76,7 +124,17 @@ int docstore_writer_finish(struct docstore_writer *w, struct docstore_place *ret
     return 0;
 }
 
+void docstore_writer_finish_dicts(struct docstore_writer *w, uint64_t *ret_off, uint64_t *ret_len) {
+    *ret_off = blob_writer_off(w->out);
+    if (w->n_dicts) doc_dicts_write(w->dicts, w->n_dicts, w->out);
+    *ret_len = blob_writer_off(w->out) - *ret_off;
+}
+
 void docstore_writer_release(struct docstore_writer *w) {
+    ZSTD_freeCDict(w->cdict);
+    buf_release(&w->trained);
+    free(w->sample_sizes);
+    free(w->dicts);
     buf_release(&w->raw);
     buf_release(&w->packed);
     buf_release(&w->index);
@@ -153,6 +211,48 @@ static int span_of(const struct docstore *d, uint32_t docno, const struct block 
     return 0;
 }
 
+/* The dictionaries, opened by whoever comes first. */
+static int dicts_of(const struct docstore *d, struct doc_dicts **ret, struct err *err) {
+    struct doc_dicts *_Atomic *slot = &((struct docstore *)d)->dicts;
+    struct doc_dicts *have = atomic_load_explicit(slot, memory_order_acquire), *made;
+    const uint8_t *p;
+    if (!have) {
+        int r = blob_need(d->blob, d->place.dicts_off, d->place.dicts_len, &p, err);
+        if (!r) r = doc_dicts_open(p, d->place.dicts_len, blob_name(d->blob), &made, err);
+        if (r) return r;
+        if (atomic_compare_exchange_strong(slot, &have, made))
+            have = made;
+        else
+            doc_dicts_free(made);
+    }
+    *ret = have;
+    return 0;
+}
+
+void docstore_release(struct docstore *d) {
+    doc_dicts_free(atomic_load(&d->dicts));
+}
+
+static int unpack(const struct docstore *d, const struct block *b, const uint8_t *p, uint8_t *to,
+                  struct err *err) {
+    struct index_scratch *s = index_scratch();
+    struct doc_dicts *dicts;
+    if (!s->zstd_d) s->zstd_d = ZSTD_createDCtx();
+    if (!s->zstd_d) return err_set(err, ERR_NO_MEMORY, "could not make a decompression context");
+    size_t n;
+    uint32_t id = d->place.dicts_len ? ZSTD_getDictID_fromFrame(p, b->packed_len) : 0;
+    if (id) {
+        int r = dicts_of(d, &dicts, err);
+        if (r) return r;
+        const void *dict = doc_dicts_find(dicts, id);
+        if (!dict) return bad(d, err, "a block's dictionary is missing");
+        n = ZSTD_decompress_usingDDict(s->zstd_d, to, b->raw_len, p, b->packed_len, dict);
+    } else {
+        n = ZSTD_decompressDCtx(s->zstd_d, to, b->raw_len, p, b->packed_len);
+    }
+    return ZSTD_isError(n) || n != b->raw_len ? bad(d, err, "a block does not decompress") : 0;
+}
+
 /* The block's documents; compressed ones are kept in the cache until another block is read through it. */
 static int read_block(const struct docstore *d, struct doc_cache *cache, const struct block *b,
                       const uint8_t **ret, struct err *err) {
@@ -167,14 +267,12 @@ static int read_block(const struct docstore *d, struct doc_cache *cache, const s
     if (r) return r;
     *ret = p;
     if (b->packed_len == b->raw_len) return 0;
-    if (!s->zstd_d) s->zstd_d = ZSTD_createDCtx();
-    if (!s->zstd_d) return err_set(err, ERR_NO_MEMORY, "could not make a decompression context");
     cache->uid = 0;
     if (cache->raw.cap > 16 * DOC_BLOCK_MAX && b->raw_len <= DOC_BLOCK_MAX) buf_release(&cache->raw);
     buf_clear(&cache->raw);
     uint8_t *to = buf_grow(&cache->raw, b->raw_len);
-    size_t n = ZSTD_decompressDCtx(s->zstd_d, to, b->raw_len, p, b->packed_len);
-    if (ZSTD_isError(n) || n != b->raw_len) return bad(d, err, "a block does not decompress");
+    r = unpack(d, b, p, to, err);
+    if (r) return r;
     cache->uid = d->uid;
     cache->block_no = b->no;
     *ret = to;
@@ -219,14 +317,74 @@ int docstore_block_of(const struct docstore *d, uint32_t docno, uint32_t *ret_fi
     return 0;
 }
 
+static void add_dict(struct docstore_writer *w, const struct doc_dict *dict) {
+    VEC_GROW(w->dicts, w->n_dicts, w->cap_dicts);
+    w->dicts[w->n_dicts++] = *dict;
+    if (!w->cdict) w->cdict = ZSTD_createCDict(dict->data, dict->len, ZSTD_LEVEL);
+}
+
+/* The writer has the dictionary of the block, too. *ret_clash: it has another one of the same id. */
+static int take_dict(const struct docstore *d, const struct block *b, const uint8_t *p,
+                     struct docstore_writer *w, bool *ret_clash, struct err *err) {
+    struct doc_dicts *dicts;
+    size_t n;
+    uint32_t id =
+        d->place.dicts_len && b->packed_len < b->raw_len ? ZSTD_getDictID_fromFrame(p, b->packed_len) : 0;
+    if (!id) return 0;
+    int r = dicts_of(d, &dicts, err);
+    if (r) return r;
+    const struct doc_dict *all = doc_dicts_all(dicts, &n);
+    while (n && all->id != id) all++, n--;
+    if (!n) return bad(d, err, "a block's dictionary is missing");
+    for (size_t i = 0; i < w->n_dicts; i++) {
+        if (w->dicts[i].id != id) continue;
+        *ret_clash = w->dicts[i].len != all->len || memcmp(w->dicts[i].data, all->data, all->len);
+        return 0;
+    }
+    add_dict(w, all);
+    return 0;
+}
+
+int docstore_writer_inherit(struct docstore_writer *w, const struct docstore *d, struct err *err) {
+    struct doc_dicts *dicts;
+    size_t n;
+    if (!d->place.dicts_len) return 0;
+    int r = dicts_of(d, &dicts, err);
+    if (r) return r;
+    const struct doc_dict *first = doc_dicts_all(dicts, &n);
+    if (n) add_dict(w, first);
+    w->sampling = !n;
+    return 0;
+}
+
+bool docstore_writer_may_copy(const struct docstore_writer *w, uint32_t block_bytes) {
+    size_t least = block_target(w) / 2, open = w->raw.len;
+    return !w->sampling && block_bytes >= least && (!open || open >= least);
+}
+
+/* As documents: they are in the thread's cache. */
+static int copy_documents(const struct docstore *d, const struct block *b, struct docstore_writer *w,
+                          struct err *err) {
+    int r = 0;
+    for (uint32_t i = b->first; i < b->end && !r; i++) {
+        const uint8_t *raw;
+        uint32_t len;
+        r = docstore_peek(d, NULL, i, &raw, &len, err);
+        if (!r) r = docstore_writer_add(w, raw, len, err);
+    }
+    return r;
+}
+
 int docstore_copy_block(const struct docstore *d, uint32_t docno, struct docstore_writer *w,
                         struct err *err) {
     struct block b;
     const uint8_t *p;
+    bool clash = false;
     int r = find_block(d, docno, &b, err);
     if (!r) r = close_block(w, err);
     if (!r) r = blob_need(d->blob, d->place.blocks_off + b.off, b.packed_len, &p, err);
-    if (r) return r;
+    if (!r) r = take_dict(d, &b, p, w, &clash, err);
+    if (r || clash) return r ? r : copy_documents(d, &b, w, err);
     put_entry(w, b.raw_len);
     for (uint32_t i = b.first; i < b.end; i++) {
         uint32_t from, len;

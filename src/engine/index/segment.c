@@ -32,6 +32,7 @@ static void segment_free(struct segment *s) {
     free(s->fields);
     free(s->regions);
     arena_release(&s->arena);
+    docstore_release(&s->docs);
     blob_close(s->blob);
     free(s);
 }
@@ -51,8 +52,15 @@ static int open_documents(struct segment *s, struct err *err) {
     if (!packed_width_ok(starts->param) || !packed_width_ok(id_index->param))
         return segment_corrupt(s, err, "damaged region table");
     s->docs.n = s->ids.n = s->summary.n_docs;
-    s->docs.place = (struct docstore_place){blocks->off, blocks->len, index->off,   index->len,
-                                            starts->off, starts->len, starts->param};
+    s->docs.place = (struct docstore_place){.blocks_off = blocks->off,
+                                            .blocks_len = blocks->len,
+                                            .index_off = index->off,
+                                            .index_len = index->len,
+                                            .starts_off = starts->off,
+                                            .starts_len = starts->len,
+                                            .start_width = starts->param};
+    const struct region *dicts = segment_region(s, NULL, REGION_DOC_DICTS);
+    if (dicts) s->docs.place.dicts_off = dicts->off, s->docs.place.dicts_len = dicts->len;
     s->ids.place = (struct ids_place){ids->off, ids->len, id_index->off, id_index->len, id_index->param};
     return 0;
 }

@@ -22,6 +22,7 @@ enum region_kind {
     REGION_ID_INDEX = 5,
     REGION_SEQ = 6,
     REGION_TIME = 7,
+    REGION_DOC_DICTS = 8,
     REGION_EXISTS = 16,
     REGION_NORMS = 17,
     REGION_COLUMN = 18,
@@ -114,6 +115,8 @@ void segment_base_init(struct segment_base_writer *, struct blob_writer *out);
 int segment_base_add(struct segment_base_writer *, const char *id, size_t id_len, uint64_t seq,
                      int64_t time_ms, struct err *);
 int segment_base_finish(struct segment_base_writer *, struct buf *regions, struct err *);
+/* What stands last, behind the indexes. */
+void segment_base_finish_last(struct segment_base_writer *, struct buf *regions);
 void segment_base_release(struct segment_base_writer *);
 
 /* A writer of indexes alone, without documents and ids: indexes stored documents again during a merge. */

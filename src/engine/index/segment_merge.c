@@ -157,10 +157,9 @@ static int can_copy_block(struct merge *m, size_t input, uint32_t docno, bool *r
     uint32_t first, end, bytes;
     const uint32_t *map = m->maps[input];
     const struct docstore *docs = &m->inputs[input].segment->docs;
-    size_t open = m->base.docs.raw.len;
     *ret = false;
     int r = docstore_block_of(docs, docno, &first, &end, &bytes, err);
-    if (r || first != docno || bytes < DOC_BLOCK_BYTES / 2 || (open && open < DOC_BLOCK_BYTES / 2)) return r;
+    if (r || first != docno || !docstore_writer_may_copy(&m->base.docs, bytes)) return r;
     *ret_n = end - first;
     uint32_t n = 1;
     while (first + n < end && map[first + n] == map[first] + n) n++;
@@ -189,9 +188,19 @@ static int copy_document(struct merge *m, size_t input, uint32_t docno, uint32_t
     return docstore_writer_add(&m->base.docs, raw, len, err);
 }
 
+/* New blocks have the dictionary of the largest input that has one. */
+static int inherit_dictionary(struct merge *m, struct err *err) {
+    const struct docstore *from = NULL;
+    for (size_t i = 0; i < m->n; i++) {
+        const struct docstore *docs = &m->inputs[i].segment->docs;
+        if (docs->place.dicts_len && (!from || docs->n > from->n)) from = docs;
+    }
+    return from ? docstore_writer_inherit(&m->base.docs, from, err) : 0;
+}
+
 static int merge_documents(struct merge *m, struct err *err) {
     uint32_t *next = xcalloc(m->n, sizeof *next);
-    int r = 0;
+    int r = inherit_dictionary(m, err);
     for (uint32_t to = 0, n; !r && to < m->base.summary.n_docs; to += n) {
         uint16_t i = m->origin[to];
         if (to % CANCEL_EVERY == 0 && (r = check_cancel(m, err))) break;
@@ -351,6 +360,7 @@ static int merge_finish(struct merge *m, struct segment_summary *ret, uint64_t *
     int r = segment_base_finish(&m->base, &regions, err);
     if (!r) r = merge_indexes(m, entries, &regions, err);
     if (!r) {
+        segment_base_finish_last(&m->base, &regions);
         segment_dir_write(m->base.out, &m->base.summary, m->schema->version, m->feeder.specs, entries,
                           m->feeder.n_specs, &regions);
         r = blob_writer_finish(m->base.out, ret_size, ret_checksum, err);

@@ -63,6 +63,12 @@ int segment_base_finish(struct segment_base_writer *w, struct buf *regions, stru
     return 0;
 }
 
+void segment_base_finish_last(struct segment_base_writer *w, struct buf *regions) {
+    uint64_t off, len;
+    docstore_writer_finish_dicts(&w->docs, &off, &len);
+    if (len) put_region(regions, REGION_DOC_DICTS, 0, off, len);
+}
+
 void segment_base_release(struct segment_base_writer *w) {
     docstore_writer_release(&w->docs);
     ids_writer_release(&w->ids);
@@ -157,6 +163,7 @@ int segment_writer_finish(struct segment_writer *w, struct segment_summary *ret,
     int r = w->indexes_only ? 0 : segment_base_finish(&w->base, &regions, err);
     if (!r) r = finish_indexes(w, entries, &regions, err);
     if (!r) {
+        if (!w->indexes_only) segment_base_finish_last(&w->base, &regions);
         segment_dir_write(w->out, &w->base.summary, w->schema->version, w->feeder.specs, entries,
                           w->feeder.n_specs, &regions);
         r = blob_writer_finish(w->out, ret_size, ret_checksum, err);
