@@ -62,8 +62,9 @@ static void set_fault(struct engine *e, const char *spec) {
         object_store_fault_set(e->fault, op, after, (enum fault_kind)kind);
 }
 
-/*   objects:  [disk cache ->] count -> [remote ->] [fault ->] directory      log: directory      metadata:
- * SQLite      invoker: thread pool embedder: OpenAI-compatible HTTP, nothing until it is used */
+/*   objects:  [disk cache ->] count -> [remote ->] [fault ->] directory      log: directory
+ *   metadata: cache -> SQLite      invoker: thread pool
+ *   embedder: OpenAI-compatible HTTP, nothing until it is used */
 static int open_backends(struct engine *e, const struct engine_options *o, struct err *err) {
     struct core *core = &e->core;
     struct embedder_openai_config embedding = {o->embedding_url, o->embedding_key_file};
@@ -86,6 +87,7 @@ static int open_backends(struct engine *e, const struct engine_options *o, struc
         buf_clear(&path);
         buf_printf(&path, "%s/meta.db", o->data_dir);
         r = metadata_sqlite_open(buf_str(&path), core->clock, &core->meta, err);
+        if (!r) core->meta = metadata_cache(core->meta);
     }
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     if (!r) r = invoker_pool_open(o->threads ? o->threads : (unsigned)MAX(cores, 1), &core->invoker, err);

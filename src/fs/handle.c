@@ -11,6 +11,7 @@ struct handle *handle_new(struct call *c, struct node *node, int flags) {
     h->refs = 1;
     h->flags = flags;
     h->node = node ? inode_ref(&c->fs->inodes, node) : NULL;
+    h->opener_thread = c->pid;
     h->opener = handle_writes(h) ? caller_process(c->pid, c->pid) : c->pid;
     return h;
 }

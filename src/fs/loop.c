@@ -5,7 +5,7 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <time.h>
+#include <unistd.h>
 
 enum {
     QUIET_TICKS = 20,    /* without a request: the watcher stops looking */
@@ -38,16 +38,12 @@ struct member {
 
 struct loop *loop_new(const struct loop_ops *ops, void *ctx, int signal) {
     struct loop *l = xcalloc(1, sizeof *l);
-    pthread_condattr_t attr;
     l->ops = ops;
     l->ctx = ctx;
     l->signal = signal;
     pthread_mutex_init(&l->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&l->standby, &attr);
-    pthread_cond_init(&l->over, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_cond_init(&l->standby, NULL);
+    pthread_cond_init(&l->over, NULL);
     return l;
 }
 
@@ -75,48 +71,48 @@ static void overlap(struct loop *l) {
     promote(l);
 }
 
-/* False: woken before the time was over. */
-static bool wait_for(struct loop *l, pthread_cond_t *cond, long us) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_nsec += us * 1000;
-    if (t.tv_nsec >= 1000000000) t.tv_nsec -= 1000000000, t.tv_sec++;
-    return pthread_cond_timedwait(cond, &l->lock, &t) == ETIMEDOUT;
-}
-
-/* Promotes itself when requests may be waiting that nobody has read for a tick. */
-static void watch(struct loop *l) {
+/* Looks every tick, without the lock in between, whether requests may be waiting that nobody reads. True: the
+ * caller is to read. */
+static bool watch(struct loop *l) {
     uint64_t last = l->taken;
     unsigned quiet = 0;
+    bool stuck = false;
     l->to_watch = false;
-    while (!l->ended && !l->promoted && quiet < QUIET_TICKS) {
-        if (!wait_for(l, &l->standby, LOOP_TICK_US)) continue;
+    l->standing_by--; /* asleep: cannot be promoted */
+    while (!l->ended && !stuck && quiet < QUIET_TICKS) {
+        pthread_mutex_unlock(&l->lock);
+        usleep(LOOP_TICK_US);
+        pthread_mutex_lock(&l->lock);
         bool moved = l->taken != last;
-        if (!moved && !l->reading && l->busy && !l->promoted) l->promoted++;
+        stuck = !moved && !l->reading && !l->promoted && l->busy;
         quiet = moved ? 0 : quiet + 1;
         last = l->taken;
     }
+    l->standing_by++;
     l->watched = false;
+    return stuck;
 }
 
-/* Returns with a promotion, or at the end. */
+/* Until the caller is to read, or the end. */
 static void stand_by(struct loop *l) {
+    bool read = false;
     l->standing_by++;
-    while (!l->ended && !l->promoted) {
+    while (!read && !l->ended && !l->promoted) {
         if (l->to_watch)
-            watch(l);
+            read = watch(l);
         else
             pthread_cond_wait(&l->standby, &l->lock);
     }
     l->standing_by--;
-    if (l->promoted) l->promoted--;
+    if (!read && l->promoted) l->promoted--;
 }
 
 /* A request was received. */
 static void took(struct loop *l) {
     l->taken++;
     if (l->busy++) overlap(l);
-    if (l->watched || !l->standing_by) return;
+    if (l->watched || !l->standing_by)
+        return; /* nobody to watch: many are busy, and the first ready one reads */
     l->watched = l->to_watch = true;
     pthread_cond_signal(&l->standby);
 }
@@ -188,7 +184,9 @@ int loop_run(struct loop *l) {
             continue;
         }
         kick(l);
-        wait_for(l, &l->over, KICK_US);
+        pthread_mutex_unlock(&l->lock);
+        usleep(KICK_US);
+        pthread_mutex_lock(&l->lock);
     }
     pthread_mutex_unlock(&l->lock);
     for (unsigned no = 0; no < l->n_threads; no++) pthread_join(l->threads[no], NULL);

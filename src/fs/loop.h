@@ -11,7 +11,7 @@
 #pragma once
 #include "work.h"
 
-enum { LOOP_THREADS = WORK_HERE_MAX + 3, LOOP_TICK_US = 1000 };
+enum { LOOP_THREADS = WORK_HERE_MAX + 3, LOOP_TICK_US = 2000 };
 
 struct loop_ops {
     /* Receives a request into a buffer of the thread's own. 1; 0: interrupted, nothing came; -1: there will

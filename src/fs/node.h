@@ -75,13 +75,15 @@ void dir_list_release(struct dir_list *l);
 
 /* An open file or directory. */
 struct handle {
-    int refs;             /* atomic: of the kernel until the release, and of answers being sent */
-    struct node *node;    /* holds a reference */
-    int flags;            /* open flags */
-    pid_t opener;         /* thread group of the process that opened it */
+    int refs;          /* atomic: of the kernel until the release, and of answers being sent */
+    struct node *node; /* holds a reference */
+    int flags;         /* open flags */
+    pid_t opener;      /* thread group of the process that opened it */
+    pid_t opener_thread;
     pthread_mutex_t lock; /* one read, write or flush of a handle at a time */
     bool direct_io, keep_cache, nonseekable;
     int wrote;        /* atomic: there are writes that no flush has followed */
+    uint64_t written; /* append targets: bytes so far */
     const char *data; /* whole content, when it is fixed: reads are answered from it */
     size_t len;
     struct buf owned; /* what data points to, unless it is the node's */

@@ -7,7 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-enum { DROPPED_SHOWN_MS = 60000 };
+enum { DROPPED_SHOWN_MS = 60000, HEAVY_BYTES = 64 * 1024 };
 
 /* ---- upsert, update, delete: whatever is written goes in, wherever it is written ---- */
 
@@ -15,6 +15,10 @@ static const struct {
     const char *name;
     enum ingest_op op;
 } targets[] = {{"upsert", INGEST_UPSERT}, {"update", INGEST_UPDATE}, {"delete", INGEST_DELETE}};
+
+struct target { /* node->data */
+    int heavy;  /* atomic: open handles through which much has been written */
+};
 
 static int target_open(struct call *c, struct handle *h) {
     h->direct_io = true;
@@ -32,10 +36,6 @@ static int target_read(struct call *c, struct handle *h, uint64_t offset, size_t
     return 0;
 }
 
-static int any_write(struct call *c, struct handle *h, const char *data, size_t len, uint64_t offset) {
-    return session_write(c, h->state, data, len);
-}
-
 static int any_fsync(struct call *c, struct handle *h) {
     return h->state ? session_sync(c, h->state) : 0;
 }
@@ -44,8 +44,22 @@ static int any_flush(struct call *c, struct handle *h, bool own) {
     return h->state ? session_flush(c, h->state, own) : 0;
 }
 
-static void any_close(struct call *c, struct handle *h) {
+static int target_write(struct call *c, struct handle *h, const char *data, size_t len, uint64_t offset) {
+    struct target *t = h->node->data;
+    if (h->written < HEAVY_BYTES && h->written + len >= HEAVY_BYTES)
+        __atomic_fetch_add(&t->heavy, 1, __ATOMIC_RELAXED);
+    h->written += len;
+    return session_write(c, h->state, data, len);
+}
+
+static void target_close(struct call *c, struct handle *h) {
+    struct target *t = h->node->data;
     session_close(c, h->state);
+    if (h->written >= HEAVY_BYTES) __atomic_fetch_sub(&t->heavy, 1, __ATOMIC_RELAXED);
+}
+
+static void target_release(struct node *n) {
+    free(n->data);
 }
 
 static int any_truncate(struct call *c, struct node *n, struct handle *h, uint64_t size) {
@@ -55,21 +69,34 @@ static int any_truncate(struct call *c, struct node *n, struct handle *h, uint64
 static const struct node_ops target_ops = {.kind = "append target",
                                            .open = target_open,
                                            .read = target_read,
-                                           .write = any_write,
+                                           .write = target_write,
                                            .flush = any_flush,
                                            .fsync = any_fsync,
-                                           .close = any_close,
+                                           .close = target_close,
                                            .truncate = any_truncate,
+                                           .release = target_release,
                                            .read_pool = WORK_WRITE,
                                            .accepts_any_attr = true};
 
-/* Every lookup makes a node of its own: the kernel holds a lock per inode during a write, so writers would
- * wait for each other. */
+/* A node that somebody writes much to is not given out again: the kernel holds a lock per inode during a
+ * write, and writers would wait for each other. Small writes wait for the log anyway; they share a node,
+ * which the kernel then need not look up twice. */
 static struct node *target_node(struct fs *fs, struct node *dir, const char *name) {
     struct buf key = BUF_INIT;
-    buf_printf(&key, "%s/target/%s#%llu", dir->key, name, (unsigned long long)fs_serial(fs));
-    buf_str(&key);
-    struct node *n = inode_new(&target_ops, dir, dir->place, name, (char *)buf_detach(&key, NULL));
+    buf_printf(&key, "%s/target/%s", dir->key, name);
+    struct node *n = inode_find_key(&fs->inodes, buf_str(&key));
+    struct target *t = n ? n->data : NULL;
+    if (t && !__atomic_load_n(&t->heavy, __ATOMIC_RELAXED)) {
+        buf_release(&key);
+        return n;
+    }
+    if (n) {
+        inode_unkey(&fs->inodes, n);
+        inode_unref(fs, n);
+    }
+    n = inode_new(&target_ops, dir, dir->place, name, (char *)buf_detach(&key, NULL));
+    n->data = xcalloc(1, sizeof *t);
+    n->ino ^= fs_serial(fs) << 20; /* one that writers have taken lives on beside it */
     n->mode = S_IFREG | 0644;
     n->mtime_ms = dir->mtime_ms;
     n->attr_s = FS_TIMEOUT_LONG_S;

@@ -358,7 +358,9 @@ static void run_remove(struct job *j) {
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name) {
     struct request *r = request_new(req, "unlink", parent, name, run_remove);
-    if (r) start_slow(r, WORK_WRITE);
+    if (!r) return;
+    loop_may_block(r->call.fs->loop);
+    start(r, WORK_WRITE);
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name) {
@@ -569,12 +571,12 @@ static void run_sync(struct job *j) {
     struct request *r = of_job(j);
     struct handle *h = r->h;
     int e = 0;
-    if (__atomic_exchange_n(&h->wrote, 0, __ATOMIC_RELAXED)) loop_will_block(r->call.fs->loop);
+    if (__atomic_exchange_n(&h->wrote, 0, __ATOMIC_RELAXED)) loop_may_block(r->call.fs->loop);
     pthread_mutex_lock(&h->lock);
     if (r->flags)
         e = h->node->ops->fsync ? h->node->ops->fsync(&r->call, h) : 0;
     else {
-        bool own = caller_process(r->call.pid, h->opener) == h->opener;
+        bool own = r->call.pid == h->opener_thread || caller_process(r->call.pid, h->opener) == h->opener;
         e = h->node->ops->flush(&r->call, h, own);
     }
     pthread_mutex_unlock(&h->lock);

@@ -155,12 +155,16 @@ void path_make_dir(const char *path) {
 
 char *place_dir(struct fs *fs, const struct place *p, const char *sub) {
     struct buf b = BUF_INIT;
+    buf_printf(&b, "%s/%s/%s", fs->files_dir, p->cid, sub);
+    buf_str(&b);
+    char *dir = (char *)buf_detach(&b, NULL);
+    if (!access(dir, F_OK)) return dir;
     path_make_dir(fs->files_dir);
-    buf_printf(&b, "%s/%s", fs->files_dir, p->cid);
-    path_make_dir(buf_str(&b));
-    buf_printf(&b, "/%s", sub);
-    path_make_dir(buf_str(&b));
-    return (char *)buf_detach(&b, NULL);
+    char *of_place = xstrndup(dir, strlen(dir) - strlen(sub) - 1);
+    path_make_dir(of_place);
+    free(of_place);
+    path_make_dir(dir);
+    return dir;
 }
 
 static struct view *take_idle_view(struct place *p, int64_t now) {

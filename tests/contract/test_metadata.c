@@ -1,4 +1,4 @@
-/* The metadata store's promises, over SQLite. */
+/* The metadata store's promises, over SQLite (test_metadata_cache.c: and under the decorator). */
 #include "../unit/test.h"
 #include "backend/metadata.h"
 
@@ -35,6 +35,9 @@ static struct metadata *reopen(void) {
         fprintf(stderr, "%s\n", err.text);
         abort();
     }
+#ifdef STACKED
+    m = STACKED(m);
+#endif
     return m;
 }
 static struct metadata *fresh(void) {

@@ -16,7 +16,8 @@ enum {
     SEGMENT_NAME_LEN = 8 + 1 + 16 + 4,
     LOG_PATH_SIZE = 512,
     LOCK_TRIES_MAX = 1000,
-    STAMP_QUIET_NS = 2000000000, /* longer than any local filesystem's step of time */
+    STAMP_QUIET_MS = 100,         /* longer than a step of the clock that filesystems take their times from */
+    STAMP_QUIET_COARSE_MS = 2000, /* the same where times are whole seconds */
 };
 
 struct store {
@@ -206,7 +207,8 @@ static void dir_stamp(struct log_store *ls, const char *cid, struct log_stamp *r
     ret->state[1] = st.st_ino;
     ret->state[2] = changed;
     ret->state[3] = ns_of(&st.st_ctim);
-    ret->known = changed + STAMP_QUIET_NS < ns_of(&now);
+    uint64_t quiet_ms = st.st_mtim.tv_nsec ? STAMP_QUIET_MS : STAMP_QUIET_COARSE_MS;
+    ret->known = changed + quiet_ms * 1000000 < ns_of(&now);
 }
 
 /* Filesystems whose attributes cannot lag behind what another machine did. */

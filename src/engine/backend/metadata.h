@@ -85,3 +85,6 @@ void metadata_close(struct metadata *); /* NULL is fine */
 /* SQLite, WAL, synchronous=FULL, one connection a thread or a guarded pool; several processes may use one
  * file. A lease also records the owner's process id and start time: a dead owner's lease is free at once. */
 int metadata_sqlite_open(const char *path, struct clock *, struct metadata **ret, struct err *);
+/* Decorator: answers get from memory while the store's stamp says that nothing has changed. At most 256 items
+ * of at most 16 KB. Owns inner. */
+struct metadata *metadata_cache(struct metadata *inner);
