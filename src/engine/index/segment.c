@@ -1,5 +1,6 @@
 /* Reading a segment: opening, documents, ids, fields, columns. The directory is segment_dir.c's. */
 #include "index/segment_internal.h"
+#include "index/vectors.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,7 +25,10 @@ int segment_field_corrupt(const struct segment_field *f, struct err *err, const 
 /* ---- opening ---- */
 
 static void segment_free(struct segment *s) {
-    for (uint32_t i = 0; i < s->n_fields; i++) free(atomic_load(&s->fields[i].column));
+    for (uint32_t i = 0; i < s->n_fields; i++) {
+        free(atomic_load(&s->fields[i].column));
+        vectors_cache_free(atomic_load(&s->fields[i].vectors));
+    }
     free(atomic_load(&s->seq));
     free(atomic_load(&s->time));
     free(atomic_load(&s->zeros));

@@ -246,14 +246,21 @@ void column_range(const struct column *, int64_t lo, int64_t hi, uint64_t *bits)
 
 /* Vectors: dense float32 rows for the documents that have one. docs[i] is the docno of row i, ascending. Rows
  * start 64-byte aligned only for the first; norms[i] is the L2 norm of row i. */
+struct clusters; /* index/cluster.h */
 struct vectors {
     uint32_t n, dimensions;
     enum similarity similarity;
+    bool dense; /* row i is of document i */
     const float *rows;
     const float *norms;
     const uint32_t *docs;
+    const struct clusters *clusters; /* NULL: none */
+    const struct segment_field *field;
 };
 int vectors_open(const struct segment_field *, struct vectors *ret, struct err *);
+/* The same without the rows, which have to be asked for before they are read. */
+int vectors_open_lazy(const struct segment_field *, struct vectors *ret, struct err *);
+int vectors_need(const struct vectors *, uint32_t row, uint32_t n, struct err *);
 
 /* ---- deletes ---- */
 /* Which documents of a segment are dead, and what they take off the statistics, so that document frequencies,

@@ -29,7 +29,9 @@ enum region_kind {
     REGION_VECTOR_ROWS = 19,
     REGION_VECTOR_NORMS = 20,
     REGION_VECTOR_DOCS = 21,
-    /* 22..31 reserved: clusters (centroids, lists), RaBitQ codes and factors */
+    REGION_CLUSTERS = 22,      /* centroids, lists, calibration */
+    REGION_CLUSTER_CODES = 23, /* blocks of RaBitQ codes */
+    /* 24..31 reserved for vectors */
 };
 struct region {
     uint16_t kind, entry; /* entry: of the field in the directory; ENTRY_NONE = of the segment */
@@ -48,6 +50,7 @@ struct segment_field {
     uint64_t fingerprint;          /* TEXT: of the analyzer that made it; 0 = unknown, several, or no value */
     struct inverted inverted;      /* TEXT, KEYWORD */
     struct column *_Atomic column; /* made at first use */
+    struct vectors_cache *_Atomic vectors; /* VECTOR; likewise */
 };
 
 /* Immutable after open but for the atomics. */

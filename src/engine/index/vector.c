@@ -1,4 +1,4 @@
-/* VECTOR: float32 rows for an exact scan. A document has at most one vector per field, the first that fits.
+/* VECTOR: float32 rows, and clusters of them where there are many. A document has at most one vector per field, the first that fits.
  */
 #include <math.h>
 
@@ -53,10 +53,14 @@ static int vector_writer_finish(struct index_writer *base, struct index_out *out
     if (!w->n) return 0;
     vectors_writer_init(&rows, out, w->base.spec->dimensions);
     const float *row = (const float *)w->rows.data;
-    for (size_t i = 0; i < w->n; i++, row += w->base.spec->dimensions)
+    const float **addresses = xmalloc(w->n * sizeof *addresses);
+    for (size_t i = 0; i < w->n; i++, row += w->base.spec->dimensions) {
+        addresses[i] = row;
         vectors_writer_add(&rows, w->docs[i], row);
-    vectors_writer_finish(&rows);
-    return 0;
+    }
+    int r = vectors_writer_finish_clustered(&rows, w->base.spec, addresses, (uint32_t)w->n, NULL, err);
+    free(addresses);
+    return r;
 }
 
 static void vector_writer_free(struct index_writer *base) {
@@ -88,9 +92,13 @@ static int vector_merge(const struct index_merge *m, struct index_out *out, stru
     int r = gather_rows(m, rows, err);
     if (!r) {
         vectors_writer_init(&w, out, m->spec->dimensions);
-        for (uint32_t d = 0; d < out->n_docs; d++)
-            if (rows[d]) vectors_writer_add(&w, d, rows[d]);
-        vectors_writer_finish(&w);
+        uint32_t n = 0;
+        for (uint32_t d = 0; d < out->n_docs; d++) {
+            if (!rows[d]) continue;
+            vectors_writer_add(&w, d, rows[d]);
+            rows[n++] = rows[d];
+        }
+        r = vectors_writer_finish_clustered(&w, m->spec, rows, n, m->cancel, err);
     }
     free(rows);
     return r;

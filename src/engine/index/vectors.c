@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "index/cluster_internal.h"
 #include "index/segment_internal.h"
 
 enum { ROW_ALIGN = 64 };
@@ -49,35 +50,106 @@ void vectors_writer_finish(struct vectors_writer *w) {
     buf_release(&w->docs);
 }
 
-int vectors_open(const struct segment_field *f, struct vectors *ret, struct err *err) {
-    const struct region *rows, *norms, *docs;
-    const uint8_t *p_rows, *p_norms, *p_docs;
-    struct vectors v = {
-        .n = f->stats.n_docs, .dimensions = f->spec.dimensions, .similarity = f->spec.similarity};
-    if (f->spec.type != FIELD_VECTOR)
-        return err_set(err, ERR_UNSUPPORTED, "field '%s' has no vectors", f->spec.path);
-    if (!v.n) {
-        *ret = v;
-        return 0;
+int vectors_writer_finish_clustered(struct vectors_writer *w, const struct index_spec *spec,
+                                    const float *const *rows, uint32_t n, const volatile int *cancel,
+                                    struct err *err) {
+    struct cluster_source source = {
+        .rows = rows, .n = n, .dimensions = spec->dimensions, .similarity = spec->similarity, .cancel = cancel};
+    struct clusters c;
+    int r = 0;
+    bool clustered = n >= cluster_threshold();
+    if (clustered) {
+        source.norms = (const float *)w->norms.data;
+        r = clusters_make(&source, &c, err);
     }
-    int r = segment_region_need(f->segment, f, REGION_VECTOR_ROWS, &rows, &p_rows, err);
+    vectors_writer_finish(w);
+    if (!clustered || r) return r;
+    clusters_write(&c, w->out);
+    clusters_free(&c);
+    return 0;
+}
+
+/* ---- reading ---- */
+
+struct vectors_cache {
+    struct vectors vectors;
+    struct clusters *clusters;
+};
+
+void vectors_cache_free(struct vectors_cache *c) {
+    if (!c) return;
+    clusters_close(c->clusters);
+    free(c);
+}
+
+/* Documents index bitmaps and maps of the caller: out of range must not get out of here. */
+static bool documents_fit(const struct vectors *v, uint32_t n_docs) {
+    bool bad = v->docs[v->n - 1] >= n_docs;
+    for (uint32_t i = 1; i < v->n; i++) bad |= v->docs[i] <= v->docs[i - 1];
+    return !bad;
+}
+
+static int read_regions(const struct segment_field *f, struct vectors_cache *c, struct err *err) {
+    const struct region *rows = segment_region(f->segment, f, REGION_VECTOR_ROWS), *norms, *docs;
+    const uint8_t *p_rows, *p_norms, *p_docs;
+    struct vectors *v = &c->vectors;
+    uint64_t n = v->n;
+    if (!rows) return segment_field_corrupt(f, err, "vector regions");
+    int r = blob_need(f->segment->blob, rows->off, 0, &p_rows, err);
     if (!r) r = segment_region_need(f->segment, f, REGION_VECTOR_NORMS, &norms, &p_norms, err);
     if (!r) r = segment_region_need(f->segment, f, REGION_VECTOR_DOCS, &docs, &p_docs, err);
     if (r) return r;
-    uint64_t n = v.n;
     if (rows->off % ROW_ALIGN || norms->off % 4 || docs->off % 4 ||
-        rows->len != n * v.dimensions * sizeof(float) || norms->len != n * sizeof(float) ||
+        rows->len != n * v->dimensions * sizeof(float) || norms->len != n * sizeof(float) ||
         docs->len != n * sizeof(uint32_t))
         return segment_field_corrupt(f, err, "vector regions");
-    v.rows = (const float *)p_rows;
-    v.norms = (const float *)p_norms;
-    v.docs = (const uint32_t *)p_docs;
-    /* Documents index bitmaps and maps of the caller: out of range must not get out of here. */
-    for (uint32_t i = 0; i < v.n; i++)
-        if (v.docs[i] >= segment_n_docs(f->segment) || (i && v.docs[i] <= v.docs[i - 1]))
-            return segment_field_corrupt(f, err, "vector documents");
-    *ret = v;
+    v->rows = (const float *)p_rows;
+    v->norms = (const float *)p_norms;
+    v->docs = (const uint32_t *)p_docs;
+    if (!documents_fit(v, segment_n_docs(f->segment))) return segment_field_corrupt(f, err, "vector documents");
+    v->dense = v->docs[v->n - 1] == v->n - 1;
+    r = clusters_open(f, &c->clusters, err);
+    v->clusters = c->clusters;
+    return r;
+}
+
+int vectors_open_lazy(const struct segment_field *f, struct vectors *ret, struct err *err) {
+    struct vectors_cache *_Atomic *slot = (struct vectors_cache * _Atomic *)&f->vectors;
+    struct vectors_cache *c = atomic_load_explicit(slot, memory_order_acquire), *none = NULL;
+    int r = 0;
+    if (f->spec.type != FIELD_VECTOR)
+        return err_set(err, ERR_UNSUPPORTED, "field '%s' has no vectors", f->spec.path);
+    if (!c) {
+        c = xcalloc(1, sizeof *c);
+        c->vectors = (struct vectors){.n = f->stats.n_docs,
+                                      .dimensions = f->spec.dimensions,
+                                      .similarity = f->spec.similarity,
+                                      .field = f};
+        if (c->vectors.n) r = read_regions(f, c, err);
+        if (r) {
+            vectors_cache_free(c);
+            return r;
+        }
+        if (!atomic_compare_exchange_strong(slot, &none, c)) {
+            vectors_cache_free(c);
+            c = none;
+        }
+    }
+    *ret = c->vectors;
     return 0;
+}
+
+int vectors_need(const struct vectors *v, uint32_t row, uint32_t n, struct err *err) {
+    const struct segment *s = v->field->segment;
+    const struct region *rows = segment_region(s, v->field, REGION_VECTOR_ROWS);
+    uint64_t size = v->dimensions * sizeof(float);
+    const uint8_t *p;
+    return n ? blob_need(s->blob, rows->off + row * size, n * size, &p, err) : 0;
+}
+
+int vectors_open(const struct segment_field *f, struct vectors *ret, struct err *err) {
+    int r = vectors_open_lazy(f, ret, err);
+    return r ? r : vectors_need(ret, 0, ret->n, err);
 }
 
 int vectors_verify(const struct segment_field *f, struct err *err) {
@@ -90,5 +162,6 @@ int vectors_verify(const struct segment_field *f, struct err *err) {
         if (!(norm == v.norms[i]) || (exists && !bitmap_get(exists, v.docs[i])))
             r = segment_field_corrupt(f, err, "vectors");
     }
+    if (!r && v.clusters) r = clusters_verify(f, v.clusters, err);
     return r;
 }

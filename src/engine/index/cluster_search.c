@@ -1,0 +1,360 @@
+/* Searching clusters: lists by their centroids, codes, then exact similarities. */
+#include <math.h>
+
+#include "index/blob.h"
+#include "index/cluster_internal.h"
+#include "index/index.h"
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+enum { PREFETCH_ROWS = 4, BLOCKS_PER_POLL = 256 };
+
+/* ---- centroids ---- */
+
+/* Products of the query's bytes with each centroid's: at most 127 * 127 * 2 in a pair fits 16 bits. */
+static void products_plain(const uint8_t *centroids, uint32_t n, uint32_t padded, const int8_t *q, int32_t *ret) {
+    for (uint32_t c = 0; c < n; c++, centroids += padded) {
+        int32_t sum = 0;
+        for (uint32_t d = 0; d < padded; d++) sum += centroids[d] * q[d];
+        ret[c] = sum;
+    }
+}
+
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static inline int32_t sum_lanes(__m256i v) {
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
+    return _mm_cvtsi128_si32(s);
+}
+
+__attribute__((target("avx2"))) static void products_avx2(const uint8_t *centroids, uint32_t n, uint32_t padded,
+                                                          const int8_t *q, int32_t *ret) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    for (uint32_t c = 0; c < n; c++, centroids += padded) {
+        __m256i sum = _mm256_setzero_si256();
+        for (uint32_t d = 0; d < padded; d += 32) {
+            __m256i a = _mm256_loadu_si256((const __m256i *)(centroids + d));
+            __m256i b = _mm256_load_si256((const __m256i *)(q + d));
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), ones));
+        }
+        ret[c] = sum_lanes(sum);
+    }
+}
+#endif
+
+static void centroid_products(const struct clusters *c, const int8_t *q, int32_t *ret) {
+#ifdef __x86_64__
+    if (vector_simd() >= SIMD_AVX2) {
+        products_avx2(c->centroids, c->n_lists, c->rotation.padded, q, ret);
+        return;
+    }
+#endif
+    products_plain(c->centroids, c->n_lists, c->rotation.padded, q, ret);
+}
+
+/* ---- one search ---- */
+
+struct candidate {
+    float low;
+    uint32_t row;
+};
+struct running {
+    struct cluster_search *s;
+    const struct clusters *c;
+    struct rabitq_query tables;
+    float *q;           /* rotated, relative to the mean unless keys are inner products */
+    float norm;         /* of q */
+    float offset;       /* exact keys are this much above those of the clusters' space */
+    uint64_t *lists;    /* a heap: (key of the centroid, list), least first */
+    uint32_t n_lists;
+    float *highs;       /* the k least upper bounds, a heap, greatest first */
+    uint32_t n_highs;
+    float most;         /* above it no key can be among the k best */
+    struct candidate *candidates;
+    size_t n, cap;
+    struct cluster_hit *hits; /* a heap, worst first */
+    uint32_t n_hits;
+    float worst_key; /* of the hits, once there are k */
+};
+
+static uint64_t order_of(float key, uint32_t low) {
+    uint32_t bits;
+    key += 0.0f;
+    memcpy(&bits, &key, sizeof bits);
+    return (uint64_t)(bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u)) << 32 | low;
+}
+
+static float key_of(uint64_t order) {
+    uint32_t bits = (uint32_t)(order >> 32);
+    float key;
+    bits ^= bits >> 31 ? 0x80000000u : 0xffffffffu;
+    memcpy(&key, &bits, sizeof key);
+    return key;
+}
+
+static void lists_sift(uint64_t *heap, uint32_t n, uint32_t i) {
+    uint64_t v = heap[i];
+    for (uint32_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && heap[child + 1] < heap[child]) child++;
+        if (heap[child] >= v) break;
+        heap[i] = heap[child];
+    }
+    heap[i] = v;
+}
+
+/* The query in the clusters' space. */
+static void turn_query(struct running *run) {
+    const struct clusters *c = run->c;
+    const struct vector_query *query = run->s->query;
+    uint32_t padded = c->rotation.padded;
+    double norm = 0, with_mean = 0;
+    rotation_apply(&c->rotation, query->vector, run->q);
+    float scale = c->normalised && query->norm > 0 ? 1 / query->norm : 1;
+    for (uint32_t d = 0; d < padded; d++) {
+        run->q[d] *= scale;
+        with_mean += (double)run->q[d] * c->mean[d];
+        if (!c->inner_product) run->q[d] -= c->mean[d];
+        norm += (double)run->q[d] * run->q[d];
+    }
+    run->norm = (float)sqrt(norm);
+    run->offset = c->inner_product ? (float)(-2 * with_mean) : 0;
+}
+
+/* Ranks the lists. Their keys are those of their centroids, from the query in bytes. */
+static void rank_lists(struct running *run, int8_t *bytes, int32_t *products) {
+    const struct clusters *c = run->c;
+    uint32_t padded = c->rotation.padded;
+    float most = 0;
+    int32_t sum = 0;
+    for (uint32_t d = 0; d < padded; d++) most = MAX(most, fabsf(run->q[d]));
+    float step = most > 0 ? most / 127 : 1, per_step = 1 / step;
+    for (uint32_t d = 0; d < padded; d++) {
+        bytes[d] = (int8_t)lrintf(run->q[d] * per_step);
+        sum += bytes[d];
+    }
+    centroid_products(c, bytes, products);
+    float square = run->norm * run->norm;
+    run->n_lists = c->n_lists;
+    for (uint32_t i = 0; i < c->n_lists; i++) {
+        float product = c->scales[i] * step * (float)(products[i] - CENTROID_ZERO * sum);
+        float key = c->inner_product ? -2 * product : MAX(0.0f, square + c->norms[i] - 2 * product);
+        run->lists[i] = order_of(key, i);
+    }
+    for (uint32_t i = run->n_lists / 2; i-- > 0;) lists_sift(run->lists, run->n_lists, i);
+}
+
+/* ---- codes ---- */
+
+static void highs_add(struct running *run, float high) {
+    uint32_t k = run->s->k, i;
+    float *heap = run->highs;
+    if (run->n_highs < k) {
+        for (i = run->n_highs++; i && heap[(i - 1) / 2] < high; i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
+        heap[i] = high;
+    } else if (high < heap[0]) {
+        i = 0;
+        for (uint32_t child; (child = 2 * i + 1) < k; i = child) {
+            if (child + 1 < k && heap[child + 1] > heap[child]) child++;
+            if (heap[child] <= high) break;
+            heap[i] = heap[child];
+        }
+        heap[i] = high;
+    }
+    if (run->n_highs == k) run->most = heap[0];
+}
+
+static bool is_allowed(const struct cluster_search *s, uint32_t row) {
+    if (!s->dead && !s->filter) return true;
+    uint32_t doc = s->vectors->docs[row];
+    return !deletes_has(s->dead, doc) && (!s->filter || deletes_has(s->filter, doc));
+}
+
+static void take_candidates(struct running *run, const struct rabitq_tail *tail, uint32_t mask,
+                            const struct rabitq_estimates *e) {
+    const struct cluster_search *s = run->s;
+    for (; mask; mask &= mask - 1) {
+        unsigned i = (unsigned)__builtin_ctz(mask);
+        uint32_t row = tail->rows[i];
+        if (row >= run->c->n_rows || row == s->skip_row || !(e->low[i] <= run->most)) continue;
+        if (!is_allowed(s, row)) continue;
+        VEC_GROW(run->candidates, run->n, run->cap);
+        run->candidates[run->n++] = (struct candidate){e->low[i], row};
+        highs_add(run, 2 * e->key[i] - e->low[i]);
+    }
+}
+
+static int scan_list(struct running *run, uint32_t list, float key, rabitq_scan_fn *scan, struct err *err) {
+    const struct clusters *c = run->c;
+    struct rabitq_estimates e;
+    size_t size = rabitq_block_size(c->rotation.padded);
+    uint32_t from = c->first_block[list], to = c->first_block[list + 1];
+    const uint8_t *block = c->blocks + from * size;
+    if (c->blob && from < to) {
+        int r = blob_need(c->blob, c->blocks_off + from * size, (to - from) * size, &block, err);
+        if (r) return r;
+    }
+    float square = c->inner_product ? run->norm * run->norm + key + c->norms[list] : key;
+    float reach = run->s->reach * sqrtf(MAX(square, 0.0f));
+    for (uint32_t b = from; b < to; b++, block += size) {
+        uint32_t mask = scan(&run->tables, block, key, reach, run->most, &e);
+        if (mask) take_candidates(run, rabitq_block_tail(block, c->rotation.padded), mask, &e);
+    }
+    run->s->n_scanned += (uint64_t)(to - from) * RABITQ_BLOCK;
+    return 0;
+}
+
+/* A list is worth a scan while the bisector between its centroid and the nearest one is less than `width` from
+ * the query, in units of the k-th distance: (d^2 - d_1^2) / 2 |c - c_1|, with the spread for the distance of centroids.
+ * For inner products, while a row of usual length behind the centroid could be that good. */
+static bool is_worth(const struct running *run, float key, float first) {
+    if (run->n_highs < run->s->k || run->s->width >= CLUSTER_ALL_LISTS) return true;
+    if (run->c->inner_product) return key - 2 * run->s->width * run->norm * run->c->spread <= run->most;
+    return key - first <= run->s->width * sqrtf(MAX(run->most, 0.0f)) * run->c->spread;
+}
+
+static int scan_lists(struct running *run, struct err *err) {
+    rabitq_scan_fn *scan = rabitq_scan_function();
+    float first = key_of(run->lists[0]);
+    uint64_t polled = 0;
+    while (run->n_lists) {
+        float key = key_of(run->lists[0]);
+        if (!is_worth(run, key, first)) break;
+        int r = scan_list(run, (uint32_t)run->lists[0], key, scan, err);
+        if (r) return r;
+        if (run->s->n_scanned - polled > BLOCKS_PER_POLL * RABITQ_BLOCK) {
+            polled = run->s->n_scanned;
+            if (merge_canceled(run->s->cancel)) return 0; /* the caller reports it */
+        }
+        run->lists[0] = run->lists[--run->n_lists];
+        lists_sift(run->lists, run->n_lists, 0);
+    }
+    return 0;
+}
+
+/* ---- exact ---- */
+
+static void candidates_sift(struct candidate *heap, size_t n, size_t i) {
+    struct candidate v = heap[i];
+    for (size_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && heap[child + 1].low < heap[child].low) child++;
+        if (heap[child].low >= v.low) break;
+        heap[i] = heap[child];
+    }
+    heap[i] = v;
+}
+
+static struct candidate candidates_pop(struct running *run) {
+    struct candidate top = run->candidates[0];
+    run->candidates[0] = run->candidates[--run->n];
+    if (run->n) candidates_sift(run->candidates, run->n, 0);
+    return top;
+}
+
+/* Is a worse than b? Of equal scores the greater row is. */
+static bool is_worse(const struct cluster_hit *a, const struct cluster_hit *b) {
+    return a->score != b->score ? a->score < b->score : a->row > b->row;
+}
+
+static void hits_sift(struct cluster_hit *heap, uint32_t n, uint32_t i) {
+    struct cluster_hit v = heap[i];
+    for (uint32_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && is_worse(&heap[child + 1], &heap[child])) child++;
+        if (!is_worse(&heap[child], &v)) break;
+        heap[i] = heap[child];
+    }
+    heap[i] = v;
+}
+
+static void hits_add(struct running *run, struct cluster_hit hit) {
+    struct cluster_hit *heap = run->hits;
+    if (run->n_hits == run->s->k) {
+        if (!is_worse(&heap[0], &hit)) return;
+        heap[0] = hit;
+        hits_sift(heap, run->n_hits, 0);
+        return;
+    }
+    uint32_t i = run->n_hits++;
+    for (; i && is_worse(&hit, &heap[(i - 1) / 2]); i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
+    heap[i] = hit;
+}
+
+/* The key whose score is that of the worst hit. */
+static float key_of_score(const struct running *run, float score) {
+    const struct clusters *c = run->c;
+    float x;
+    switch (run->s->query->similarity) {
+    case SIMILARITY_EUCLIDEAN:
+        return score > 0 ? 1 / score - 1 : INFINITY;
+    case SIMILARITY_MAX_INNER_PRODUCT:
+        x = score >= 1 ? score - 1 : score > 0 ? 1 - 1 / score : -INFINITY;
+        break;
+    default:
+        x = 2 * score - 1;
+    }
+    return c->inner_product ? -2 * x - run->offset : 2 - 2 * x;
+}
+
+static const float *row_of(const struct cluster_search *s, uint32_t row) {
+    return s->rows ? s->rows[row] : s->vectors->rows + (size_t)row * s->vectors->dimensions;
+}
+
+static int score_row(struct running *run, uint32_t row, struct err *err) {
+    const struct vectors *v = run->s->vectors;
+    if (run->c->blob) {
+        int r = vectors_need(v, row, 1, err);
+        if (r) return r;
+    }
+    float product = vector_query_product(run->s->query, row_of(run->s, row));
+    hits_add(run, (struct cluster_hit){vector_query_score(run->s->query, product, v->norms[row]), row});
+    return 0;
+}
+
+/* Candidates by their lower bounds, until the next one cannot be among the best any more. Rows are asked for some
+ * candidates ahead. */
+static int rerank(struct running *run, struct err *err) {
+    struct candidate ahead[PREFETCH_ROWS];
+    size_t taken = 0, done = 0;
+    for (size_t i = run->n / 2; i-- > 0;) candidates_sift(run->candidates, run->n, i);
+    for (;;) {
+        for (; taken < done + PREFETCH_ROWS && run->n; taken++) {
+            ahead[taken % PREFETCH_ROWS] = candidates_pop(run);
+            vector_prefetch(row_of(run->s, ahead[taken % PREFETCH_ROWS].row), run->s->query->dimensions);
+        }
+        if (done == taken) return 0;
+        const struct candidate *next = &ahead[done++ % PREFETCH_ROWS];
+        if (run->n_hits == run->s->k && next->low > key_of_score(run, run->hits[0].score)) return 0;
+        int r = score_row(run, next->row, err);
+        if (r) return r;
+        run->s->n_reranked++;
+    }
+}
+
+int cluster_search_run(struct cluster_search *s, struct cluster_hit *ret, uint32_t *ret_n, struct err *err) {
+    struct running run = {.s = s, .c = s->clusters, .most = INFINITY, .hits = ret};
+    uint32_t padded = run.c->rotation.padded;
+    size_t at_q = 4 * (size_t)padded, at_bytes = at_q + padded * sizeof(float), at_lists = at_bytes + padded;
+    size_t at_products = at_lists + run.c->n_lists * sizeof *run.lists;
+    size_t at_highs = at_products + run.c->n_lists * sizeof(int32_t);
+    uint8_t *memory = aligned_alloc(32, (at_highs + s->k * sizeof *run.highs + 31) / 32 * 32);
+    if (!memory) abort();
+    run.q = (float *)(memory + at_q);
+    run.lists = (uint64_t *)(memory + at_lists);
+    run.highs = (float *)(memory + at_highs);
+    turn_query(&run);
+    rank_lists(&run, (int8_t *)(memory + at_bytes), (int32_t *)(memory + at_products));
+    rabitq_query_init(&run.tables, padded, run.q, memory);
+    int r = scan_lists(&run, err);
+    if (!r) r = rerank(&run, err);
+    for (uint32_t n = run.n_hits; !r && n > 1; n--) { /* best first */
+        struct cluster_hit worst = ret[0];
+        ret[0] = ret[n - 1];
+        hits_sift(ret, n - 1, 0);
+        ret[n - 1] = worst;
+    }
+    *ret_n = run.n_hits;
+    free(run.candidates);
+    free(memory);
+    return r;
+}

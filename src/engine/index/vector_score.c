@@ -1,0 +1,35 @@
+/* Similarities as scores. */
+#include "index/vector_score.h"
+
+#include <float.h>
+#include <math.h>
+
+void vector_query_init(struct vector_query *q, enum similarity similarity, const float *vector,
+                       uint32_t dimensions) {
+    vector_product *dot = vector_dot_function();
+    *q = (struct vector_query){.similarity = similarity, .dimensions = dimensions, .vector = vector};
+    q->product = similarity == SIMILARITY_EUCLIDEAN ? vector_square_function() : dot;
+    q->norm = sqrtf(dot(vector, vector, dimensions));
+}
+
+/* Products of huge numbers overflow; a score is always finite. */
+static float finite_score(float score) {
+    return score > 0 ? MIN(score, FLT_MAX) : 0;
+}
+
+float vector_query_score(const struct vector_query *q, float x, float row_norm) {
+    float length;
+    switch (q->similarity) {
+    case SIMILARITY_EUCLIDEAN:
+        return finite_score(1.0f / (1.0f + x));
+    case SIMILARITY_MAX_INNER_PRODUCT:
+        return finite_score(x < 0 ? 1.0f / (1.0f - x) : x + 1.0f);
+    case SIMILARITY_COSINE:
+        length = q->norm * row_norm;
+        x = length > 0 ? x / length : 0;
+        break;
+    case SIMILARITY_DOT_PRODUCT:
+        break;
+    }
+    return finite_score((1.0f + x) / 2.0f);
+}
