@@ -65,8 +65,11 @@ static int add_segment(struct pieces *p, uint32_t i, struct err *err) {
     int r = 0;
     if (q->query->partitioned) r = view_partitions(v, i, &q->query->partitions, &none, &partitions, err);
     if (r || none) return r;
-    for (uint32_t lo = 0, range = 0; lo < n_docs; lo += EXEC_RANGE_DOCS, range++) {
-        uint32_t hi = MIN(n_docs, lo + EXEC_RANGE_DOCS);
+    uint32_t step = q->kind == EXEC_KNN && search_knn_whole(q->query, q->which, v->parts[i].segment)
+                        ? MAX(1, n_docs)
+                        : EXEC_RANGE_DOCS;
+    for (uint32_t lo = 0, range = 0; lo < n_docs; lo += step, range++) {
+        uint32_t hi = MIN(n_docs, lo + step);
         if (i < v->n_base && shard_of(&v->base->tree->leaves[i], range, q->n_shards) != q->shard) continue;
         if (partitions)
             add_filtered(p, i, partitions, &p->hidden[i], lo, hi);

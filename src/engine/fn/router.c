@@ -25,47 +25,7 @@ struct routing {
     struct query_request filled; /* req with its texts as vectors, when there are any; borrows all but json */
 };
 
-/* ---- near=ID ---- */
-
-static const struct jval *at_path(const struct jval *doc, const char *path) {
-    while (doc && doc->type == JVAL_OBJECT) {
-        const char *dot = strchr(path, '.');
-        size_t len = dot ? (size_t)(dot - path) : strlen(path);
-        doc = jval_get(doc, path, len);
-        if (!dot) return doc;
-        path = dot + 1;
-    }
-    return NULL;
-}
-
-static int near_vector(const struct routing *rt, float **ret, uint32_t *ret_dim, struct err *err) {
-    const struct field *f;
-    uint32_t part, docno;
-    const char *id = rt->req->near_id;
-    struct buf raw = BUF_INIT;
-    struct arena arena = ARENA_INIT;
-    struct jval *doc = NULL;
-    int r = query_near_field(rt->req, rt->view->schema, &f, err);
-    if (!r) r = view_find(rt->view, id, strlen(id), &part, &docno, err);
-    if (!r && part == rt->view->n_parts)
-        r = err_set(err, ERR_INVALID, "near: no document with id \"%.200s\"", id);
-    if (!r) r = segment_doc(rt->view->parts[part].segment, docno, &raw, err);
-    if (!r) r = jval_parse(&arena, (const char *)raw.data, raw.len, &doc, err);
-    const struct jval *v = r ? NULL : at_path(doc, f->path);
-    if (!r && (!v || v->type != JVAL_ARRAY || v->count != f->dimensions))
-        r = err_set(err, ERR_INVALID, "near: document \"%s\" has no vector in field \"%s\"", id, f->path);
-    if (!r) {
-        float *out = xmalloc(v->count * sizeof *out), *p = out;
-        for (const struct jval *e = v->first; e; e = e->next) *p++ = (float)jval_number(e);
-        *ret = out;
-        *ret_dim = v->count;
-    }
-    arena_release(&arena);
-    buf_release(&raw);
-    return r;
-}
-
-/* ---- preparation ---- */
+/* ---- fields ---- */
 
 static int check_field(const struct routing *rt, const char *path, enum field_type type,
                        enum analyzer analyzer, struct err *err) {
@@ -76,6 +36,35 @@ static int check_field(const struct routing *rt, const char *path, enum field_ty
             return err_set(err, ERR_BUSY, "the index on \"%s\" is still being built", f->path);
     return 0;
 }
+
+/* ---- near=ID ---- */
+
+/* The vector is the indexed one: nothing is parsed. */
+static int near_vector(const struct routing *rt, float **ret, uint32_t *ret_dim, struct err *err) {
+    const struct field *f;
+    uint32_t part, docno;
+    const char *id = rt->req->near_id;
+    struct vectors v;
+    const float *row = NULL;
+    int r = query_near_field(rt->req, rt->view->schema, &f, err);
+    if (!r) r = view_find(rt->view, id, strlen(id), &part, &docno, err);
+    if (r) return r;
+    if (part == rt->view->n_parts) return err_set(err, ERR_NOT_FOUND, "near: no document with id \"%s\"", id);
+    const struct segment_field *field =
+        segment_field(rt->view->parts[part].segment, f->path, f->path_len, FIELD_VECTOR, 0);
+    if (!field && (r = check_field(rt, f->path, FIELD_VECTOR, 0, err))) return r;
+    if (field) r = vectors_open_lazy(field, &v, err);
+    if (field && !r) r = vectors_of_doc(&v, docno, &row, err);
+    if (r) return r;
+    if (!row || v.dimensions != f->dimensions)
+        return err_set(err, ERR_INVALID, "near: document \"%s\" has no vector in field \"%s\"", id, f->path);
+    *ret = xmalloc(v.dimensions * sizeof **ret);
+    memcpy(*ret, row, v.dimensions * sizeof **ret);
+    *ret_dim = v.dimensions;
+    return 0;
+}
+
+/* ---- preparation ---- */
 
 /* A declared index that was added later and is not back-filled everywhere must not answer as if documents
  * were missing. */

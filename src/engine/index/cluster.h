@@ -53,9 +53,11 @@ struct cluster_source {
 int clusters_make(const struct cluster_source *, struct clusters *ret, struct err *);
 /* Of clusters in memory. */
 void clusters_free(struct clusters *);
-/* Fewer rows than this are not clustered: an exact scan is as fast. The setter is for tests; 0: the default. */
-uint32_t cluster_threshold(void);
-void cluster_threshold_set(uint32_t);
+/* Whether so many rows get clusters: not where an exact scan is as fast, and not in segments that live in memory (the
+ * unbuilt log), which must be made quickly. */
+bool clusters_wanted(uint32_t n_rows, bool in_memory);
+/* For tests: clusters from so many rows on, in memory too; 0: the default. */
+void clusters_set_threshold(uint32_t n_rows);
 
 /* ---- storing ---- */
 

@@ -14,13 +14,13 @@ enum { THRESHOLD = 10000, SAMPLE_PER_LIST = 64, ROWS_PER_ITEM = 384, MIN_LISTS =
 
 static atomic_uint threshold;
 
-uint32_t cluster_threshold(void) {
+bool clusters_wanted(uint32_t n_rows, bool in_memory) {
     uint32_t n = atomic_load_explicit(&threshold, memory_order_relaxed);
-    return n ? n : THRESHOLD;
+    return n ? n_rows >= n : !in_memory && n_rows >= THRESHOLD;
 }
 
-void cluster_threshold_set(uint32_t n) {
-    atomic_store(&threshold, n);
+void clusters_set_threshold(uint32_t n_rows) {
+    atomic_store(&threshold, n_rows);
 }
 
 /* The arrays of clusters in memory, as one allocation each. */

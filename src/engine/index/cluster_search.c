@@ -1,14 +1,14 @@
 /* Searching clusters: lists by their centroids, codes, then exact similarities. */
 #include <math.h>
 
-#include "index/blob.h"
+#include "index/fetch.h"
 #include "index/cluster_internal.h"
 #include "index/index.h"
 #ifdef __x86_64__
 #include <immintrin.h>
 #endif
 
-enum { PREFETCH_ROWS = 4, BLOCKS_PER_POLL = 256 };
+enum { PREFETCH_ROWS = 4, BLOCKS_PER_POLL = 256, WAVE_LISTS = 64 };
 
 /* ---- centroids ---- */
 
@@ -214,14 +214,45 @@ static bool is_worth(const struct running *run, float key, float first) {
     return key - first <= run->s->width * sqrtf(MAX(run->most, 0.0f)) * run->c->spread;
 }
 
+/* Of a remote object: the lists that will be scanned in any case, as one wave. The order of the heap will do. */
+static int want_lists(const struct running *run, struct err *err) {
+    const struct clusters *c = run->c;
+    struct fetch f = FETCH_INIT;
+    size_t size = rabitq_block_size(c->rotation.padded);
+    if (!c->blob || !blob_is_remote(c->blob)) return 0;
+    for (uint32_t i = 0; i < MIN(run->n_lists, (uint32_t)WAVE_LISTS); i++) {
+        uint32_t list = (uint32_t)run->lists[i], from = c->first_block[list], to = c->first_block[list + 1];
+        fetch_want(&f, c->blob, c->blocks_off + from * size, (to - from) * size);
+    }
+    int r = fetch_run(&f, err);
+    fetch_release(&f);
+    return r;
+}
+
+/* The rows of the candidates likewise. */
+static int want_rows(const struct running *run, struct err *err) {
+    const struct vectors *v = run->s->vectors;
+    struct fetch f = FETCH_INIT;
+    if (!run->c->blob || !blob_is_remote(run->c->blob)) return 0;
+    uint64_t size = v->dimensions * sizeof(float);
+    for (size_t i = 0; i < run->n; i++)
+        if (run->candidates[i].low <= run->most)
+            fetch_want(&f, v->blob, v->rows_off + run->candidates[i].row * size, size);
+    int r = fetch_run(&f, err);
+    fetch_release(&f);
+    return r;
+}
+
 static int scan_lists(struct running *run, struct err *err) {
     rabitq_scan_fn *scan = rabitq_scan_function();
     float first = key_of(run->lists[0]);
     uint64_t polled = 0;
+    int r = want_lists(run, err);
+    if (r) return r;
     while (run->n_lists) {
         float key = key_of(run->lists[0]);
         if (!is_worth(run, key, first)) break;
-        int r = scan_list(run, (uint32_t)run->lists[0], key, scan, err);
+        r = scan_list(run, (uint32_t)run->lists[0], key, scan, err);
         if (r) return r;
         if (run->s->n_scanned - polled > BLOCKS_PER_POLL * RABITQ_BLOCK) {
             polled = run->s->n_scanned;
@@ -316,6 +347,8 @@ static int score_row(struct running *run, uint32_t row, struct err *err) {
 static int rerank(struct running *run, struct err *err) {
     struct candidate ahead[PREFETCH_ROWS];
     size_t taken = 0, done = 0;
+    int r = want_rows(run, err);
+    if (r) return r;
     for (size_t i = run->n / 2; i-- > 0;) candidates_sift(run->candidates, run->n, i);
     for (;;) {
         for (; taken < done + PREFETCH_ROWS && run->n; taken++) {
@@ -325,7 +358,7 @@ static int rerank(struct running *run, struct err *err) {
         if (done == taken) return 0;
         const struct candidate *next = &ahead[done++ % PREFETCH_ROWS];
         if (run->n_hits == run->s->k && next->low > key_of_score(run, run->hits[0].score)) return 0;
-        int r = score_row(run, next->row, err);
+        r = score_row(run, next->row, err);
         if (r) return r;
         run->s->n_reranked++;
     }

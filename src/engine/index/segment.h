@@ -255,12 +255,16 @@ struct vectors {
     const float *norms;
     const uint32_t *docs;
     const struct clusters *clusters; /* NULL: none */
-    const struct segment_field *field;
+    struct blob *blob;               /* private */
+    uint64_t rows_off;
 };
 int vectors_open(const struct segment_field *, struct vectors *ret, struct err *);
 /* The same without the rows, which have to be asked for before they are read. */
 int vectors_open_lazy(const struct segment_field *, struct vectors *ret, struct err *);
 int vectors_need(const struct vectors *, uint32_t row, uint32_t n, struct err *);
+bool vectors_are_clustered(const struct segment_field *);
+/* A document's vector, readable; NULL when it has none. */
+int vectors_of_doc(const struct vectors *, uint32_t docno, const float **ret, struct err *);
 
 /* ---- deletes ---- */
 /* Which documents of a segment are dead, and what they take off the statistics, so that document frequencies,

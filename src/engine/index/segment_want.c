@@ -4,9 +4,8 @@
 #include "index/blob_internal.h"
 #include "index/segment_internal.h"
 
-enum {
-    WANT_MAX_BYTES = 8 << 20
-}; /* of a dictionary or of ids as a whole; larger ones are read block by block */
+enum { WANT_MAX_CODES = 16 << 20 };
+enum { WANT_MAX_BYTES = 8 << 20 }; /* of a dictionary or of ids as a whole; larger ones are read block by block */
 
 bool segment_is_remote(const struct segment *s) {
     return blob_is_remote(s->blob);
@@ -67,7 +66,13 @@ void field_want_column(struct fetch *f, const struct segment_field *field) {
 }
 
 void field_want_vectors(struct fetch *f, const struct segment_field *field) {
-    want_region(f, field->segment, field, REGION_VECTOR_ROWS);
+    const struct region *codes = segment_region(field->segment, field, REGION_CLUSTER_CODES);
+    if (codes) { /* single lists and rows when they are known */
+        want_region(f, field->segment, field, REGION_CLUSTERS);
+        if (codes->len <= WANT_MAX_CODES) want_region(f, field->segment, field, REGION_CLUSTER_CODES);
+    } else {
+        want_region(f, field->segment, field, REGION_VECTOR_ROWS);
+    }
     want_region(f, field->segment, field, REGION_VECTOR_NORMS);
     want_region(f, field->segment, field, REGION_VECTOR_DOCS);
 }

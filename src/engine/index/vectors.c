@@ -57,7 +57,7 @@ int vectors_writer_finish_clustered(struct vectors_writer *w, const struct index
         .rows = rows, .n = n, .dimensions = spec->dimensions, .similarity = spec->similarity, .cancel = cancel};
     struct clusters c;
     int r = 0;
-    bool clustered = n >= cluster_threshold();
+    bool clustered = clusters_wanted(n, w->out->blob->fd < 0);
     if (clustered) {
         source.norms = (const float *)w->norms.data;
         r = clusters_make(&source, &c, err);
@@ -103,6 +103,8 @@ static int read_regions(const struct segment_field *f, struct vectors_cache *c, 
         rows->len != n * v->dimensions * sizeof(float) || norms->len != n * sizeof(float) ||
         docs->len != n * sizeof(uint32_t))
         return segment_field_corrupt(f, err, "vector regions");
+    v->blob = f->segment->blob;
+    v->rows_off = rows->off;
     v->rows = (const float *)p_rows;
     v->norms = (const float *)p_norms;
     v->docs = (const uint32_t *)p_docs;
@@ -110,6 +112,18 @@ static int read_regions(const struct segment_field *f, struct vectors_cache *c, 
     v->dense = v->docs[v->n - 1] == v->n - 1;
     r = clusters_open(f, &c->clusters, err);
     v->clusters = c->clusters;
+    return r;
+}
+
+/* Pages of a remote object may have gone since they were looked at. */
+static int need_again(const struct segment_field *f, struct err *err) {
+    static const uint16_t kinds[] = {REGION_VECTOR_NORMS, REGION_VECTOR_DOCS, REGION_CLUSTERS};
+    const uint8_t *p;
+    int r = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(kinds) && !r; i++) {
+        const struct region *region = segment_region(f->segment, f, kinds[i]);
+        if (region) r = blob_need(f->segment->blob, region->off, region->len, &p, err);
+    }
     return r;
 }
 
@@ -123,8 +137,7 @@ int vectors_open_lazy(const struct segment_field *f, struct vectors *ret, struct
         c = xcalloc(1, sizeof *c);
         c->vectors = (struct vectors){.n = f->stats.n_docs,
                                       .dimensions = f->spec.dimensions,
-                                      .similarity = f->spec.similarity,
-                                      .field = f};
+                                      .similarity = f->spec.similarity};
         if (c->vectors.n) r = read_regions(f, c, err);
         if (r) {
             vectors_cache_free(c);
@@ -136,15 +149,33 @@ int vectors_open_lazy(const struct segment_field *f, struct vectors *ret, struct
         }
     }
     *ret = c->vectors;
-    return 0;
+    return c->vectors.n && blob_is_remote(f->segment->blob) ? need_again(f, err) : 0;
 }
 
 int vectors_need(const struct vectors *v, uint32_t row, uint32_t n, struct err *err) {
-    const struct segment *s = v->field->segment;
-    const struct region *rows = segment_region(s, v->field, REGION_VECTOR_ROWS);
     uint64_t size = v->dimensions * sizeof(float);
     const uint8_t *p;
-    return n ? blob_need(s->blob, rows->off + row * size, n * size, &p, err) : 0;
+    return n ? blob_need(v->blob, v->rows_off + row * size, n * size, &p, err) : 0;
+}
+
+bool vectors_are_clustered(const struct segment_field *f) {
+    return segment_region(f->segment, f, REGION_CLUSTERS);
+}
+
+int vectors_of_doc(const struct vectors *v, uint32_t docno, const float **ret, struct err *err) {
+    uint32_t lo = 0, hi = v->n;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (v->docs[mid] < docno)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    *ret = NULL;
+    if (lo == v->n || v->docs[lo] != docno) return 0;
+    int r = vectors_need(v, lo, 1, err);
+    if (!r) *ret = v->rows + (size_t)lo * v->dimensions;
+    return r;
 }
 
 int vectors_open(const struct segment_field *f, struct vectors *ret, struct err *err) {

@@ -206,6 +206,7 @@ int compile_knn(struct compiler *c, const struct field *f, const float *vector, 
     n->dimensions = dimensions;
     n->vector = copy;
     n->k = k;
+    n->recall = c->request && c->request->recall > 0 ? c->request->recall : KNN_DEFAULT_RECALL;
     n->filter = filter;
     *ret = n;
     return 0;

@@ -105,12 +105,14 @@ static int refuse_text(struct compiler *c, json_t *v, const struct field *f) {
 }
 
 static int compile_knn_object(struct compiler *c, json_t *v, unsigned depth, struct query_node **ret) {
-    static const char *const known[] = {"field", "queryVector", "queryText", "k", "filter", NULL};
+    static const char *const known[] = {"field",  "queryVector", "queryText", "k",
+                                        "filter", "recall",      NULL};
     const struct field *f;
     struct query_node *filter;
     float *vector = NULL;
     if (!json_is_object(v)) return refuse(c, "expected an object with \"field\", \"queryVector\" and \"k\"");
     json_t *field = json_object_get(v, "field"), *k = json_object_get(v, "k");
+    json_t *recall = json_object_get(v, "recall");
     int r = only_members(c, v, known);
     if (r) return r;
     if (c->in_knn) return refuse(c, "a kNN search cannot stand inside the filter of another");
@@ -118,6 +120,9 @@ static int compile_knn_object(struct compiler *c, json_t *v, unsigned depth, str
     if (!json_is_string(field)) return refuse(c, "expected a string \"field\"");
     if (!json_is_integer(k) || json_integer_value(k) < 1 || json_integer_value(k) > QUERY_MAX_SIZE)
         return refuse(c, "expected a number from 1 to 10000 as \"k\"");
+    if (recall && !json_is_null(recall) &&
+        !(json_number_value(recall) >= KNN_MIN_RECALL && json_number_value(recall) <= 1))
+        return refuse(c, "expected a number from 0.5 to 1 as \"recall\"");
     r = compile_field(c, json_string_value(field), json_string_length(field), &f);
     if (r) return err_wrap(c->err, "%s", path_of(c));
     if (f->type != FIELD_VECTOR) return refuse(c, "expected the name of a vector field as \"field\"");
@@ -126,6 +131,7 @@ static int compile_knn_object(struct compiler *c, json_t *v, unsigned depth, str
     if ((r = read_vector(c, json_object_get(v, "queryVector"), f, &vector))) return r;
     r = compile_knn(c, f, vector, f->dimensions, (uint32_t)json_integer_value(k), filter, ret);
     if (r) err_wrap(c->err, "%s", path_of(c));
+    if (!r && json_is_number(recall)) (*ret)->recall = (float)json_number_value(recall);
     free(vector);
     return r;
 }

@@ -1,174 +1,26 @@
-/* Nearest neighbours by exact scan, with the scores of Lucene's VectorSimilarityFunction.
+/* Nearest neighbours: per part either an exact scan (knn_scan.c) or a search of the segment's clusters
+ * (index/cluster.h), whichever promises the recall asked for at less cost. Both give exact similarities.
  *
- * Sums of products are taken in one order on every machine: element i goes to lane i mod 32, lanes are added
- * in order of i, then halves are added to each other down to one. The AVX2 version computes the same lanes
- * with wider registers and no fused multiply-add, so that a score never depends on where it was computed. */
+ * The choice and the answer are functions of the segment, its dead and hidden documents and the query alone. */
 #include "query/collect.h"
-#include <math.h>
+#include "query/knn_internal.h"
 
-enum { LANES = 32, ROWS_PER_POLL = 1024 };
+/* A scan finds everything: it may take so much longer than an approximate search and is still preferred. */
+#define EXACT_PREFERENCE 3.0f
 
-typedef float float8 __attribute__((vector_size(32), aligned(4)));
+/* ---- which documents ---- */
 
-static inline __attribute__((always_inline)) float fold_lanes(float *lanes) {
-    for (unsigned half = LANES / 2; half; half /= 2)
-        for (unsigned i = 0; i < half; i++) lanes[i] += lanes[i + half];
-    return lanes[0];
-}
-
-static inline __attribute__((always_inline)) float dot_body(const float *a, const float *b, uint32_t n) {
-    float lanes[LANES] __attribute__((aligned(32)));
-    float8 s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
-    uint32_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        const float8 *x = (const float8 *)(a + i), *y = (const float8 *)(b + i);
-        s0 += x[0] * y[0];
-        s1 += x[1] * y[1];
-        s2 += x[2] * y[2];
-        s3 += x[3] * y[3];
-    }
-    memcpy(lanes, &s0, 32);
-    memcpy(lanes + 8, &s1, 32);
-    memcpy(lanes + 16, &s2, 32);
-    memcpy(lanes + 24, &s3, 32);
-    for (unsigned k = 0; i < n; i++, k++) lanes[k] += a[i] * b[i];
-    return fold_lanes(lanes);
-}
-
-static inline __attribute__((always_inline)) float square_body(const float *a, const float *b, uint32_t n) {
-    float lanes[LANES] __attribute__((aligned(32)));
-    float8 s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
-    uint32_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        const float8 *x = (const float8 *)(a + i), *y = (const float8 *)(b + i);
-        float8 d0 = x[0] - y[0], d1 = x[1] - y[1], d2 = x[2] - y[2], d3 = x[3] - y[3];
-        s0 += d0 * d0;
-        s1 += d1 * d1;
-        s2 += d2 * d2;
-        s3 += d3 * d3;
-    }
-    memcpy(lanes, &s0, 32);
-    memcpy(lanes + 8, &s1, 32);
-    memcpy(lanes + 16, &s2, 32);
-    memcpy(lanes + 24, &s3, 32);
-    for (unsigned k = 0; i < n; i++, k++) lanes[k] += (a[i] - b[i]) * (a[i] - b[i]);
-    return fold_lanes(lanes);
-}
-
-typedef float product_fn(const float *, const float *, uint32_t);
-
-static float dot_plain(const float *a, const float *b, uint32_t n) {
-    return dot_body(a, b, n);
-}
-static float square_plain(const float *a, const float *b, uint32_t n) {
-    return square_body(a, b, n);
-}
-#ifdef __x86_64__
-__attribute__((target("avx2"))) static float dot_avx2(const float *a, const float *b, uint32_t n) {
-    return dot_body(a, b, n);
-}
-__attribute__((target("avx2"))) static float square_avx2(const float *a, const float *b, uint32_t n) {
-    return square_body(a, b, n);
-}
-#endif
-
-static bool have_avx2(void) {
-#ifdef __x86_64__
-    return __builtin_cpu_supports("avx2");
-#else
-    return false;
-#endif
-}
-
-static product_fn *dot_function(void) {
-#ifdef __x86_64__
-    if (have_avx2()) return dot_avx2;
-#endif
-    return dot_plain;
-}
-
-static product_fn *square_function(void) {
-#ifdef __x86_64__
-    if (have_avx2()) return square_avx2;
-#endif
-    return square_plain;
-}
-
-/* ---- scoring ---- */
-
-struct knn_scan {
-    const struct query_node *node;
-    struct vectors vectors;
-    product_fn *product;
-    float query_norm;       /* cosine */
-    const uint64_t *filter; /* NULL: none */
-};
-
-/* Products of huge numbers overflow; a score is always finite. */
-static float finite_score(float score) {
-    return score > 0 ? MIN(score, FLT_MAX) : 0;
-}
-
-/* A zero vector has no direction: its cosine counts as 0. */
-static float row_score(const struct knn_scan *scan, uint32_t row) {
-    const float *v = scan->vectors.rows + (size_t)row * scan->vectors.dimensions;
-    float x = scan->product(scan->node->vector, v, scan->vectors.dimensions), length;
-    switch (scan->node->similarity) {
-    case SIMILARITY_EUCLIDEAN:
-        return finite_score(1.0f / (1.0f + x));
-    case SIMILARITY_MAX_INNER_PRODUCT:
-        return finite_score(x < 0 ? 1.0f / (1.0f - x) : x + 1.0f);
-    case SIMILARITY_COSINE:
-        length = scan->query_norm * scan->vectors.norms[row];
-        x = length > 0 ? x / length : 0;
-        break;
-    case SIMILARITY_DOT_PRODUCT:
-        break;
-    }
-    return finite_score((1.0f + x) / 2.0f);
-}
-
-static uint32_t first_row(const struct vectors *v, uint32_t docno) {
-    uint32_t lo = 0, hi = v->n;
-    while (lo < hi) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (v->docs[mid] < docno)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
-}
-
-static int scan_rows(const struct search_ctx *ctx, const struct knn_scan *scan, struct collector *c,
-                     struct err *err) {
-    struct batch batch = {.n = 0};
-    uint32_t end = first_row(&scan->vectors, ctx->hi);
-    for (uint32_t row = first_row(&scan->vectors, ctx->lo); row < end; row++) {
-        uint32_t doc = scan->vectors.docs[row];
-        if (row % ROWS_PER_POLL == 0) {
-            int r = search_poll(ctx->cancel, err);
-            if (r) return r;
-        }
-        if (deletes_has(ctx->dead, doc)) continue;
-        if (scan->filter && !deletes_has(scan->filter, doc)) continue;
-        batch.docs[batch.n] = doc;
-        batch.scores[batch.n++] = row_score(scan, row);
-        if (batch.n < BATCH_DOCS) continue;
-        collector_add(c, &batch);
-        batch.n = 0;
-    }
-    collector_add(c, &batch);
-    return 0;
-}
-
-/* The filter's documents in the current part; *ret_bits is in ctx's arena. */
+/* The filter's documents in the current part; *ret_bits NULL: all of them. Valid while the part is. */
 static int filter_bits(struct search_ctx *ctx, const struct query_node *filter, const uint64_t **ret_bits,
                        struct err *err) {
-    uint64_t *bits = arena_zalloc(&ctx->arena, ((size_t)ctx->hi / 64 + 1) * sizeof *bits);
     struct scorer *s;
     struct batch batch;
     int r = scorer_new(ctx, filter, 1, false, &s, err);
+    if (!r && s && s->kind == SCORER_BITS) {
+        *ret_bits = scorer_bits(s);
+        return 0;
+    }
+    uint64_t *bits = arena_zalloc(&ctx->arena, ((size_t)ctx->hi / 64 + 1) * sizeof *bits);
     if (!r && s) scorer_settle(s);
     while (!r && s && scorer_fill(s, ctx->hi, &batch)) {
         for (uint32_t i = 0; i < batch.n; i++) bits[batch.docs[i] >> 6] |= 1ull << (batch.docs[i] & 63);
@@ -178,20 +30,86 @@ static int filter_bits(struct search_ctx *ctx, const struct query_node *filter, 
     return r ? r : search_poll(ctx->cancel, err);
 }
 
-static int scan_part(struct search_ctx *ctx, size_t part, struct knn_scan *scan, struct collector *c,
-                     struct err *err) {
+uint64_t knn_allowed_word(const struct knn_part *p, uint32_t word) {
+    uint64_t bits = p->filter ? p->filter[word] : UINT64_MAX;
+    if (p->dead) bits &= ~p->dead[word];
+    if (word == p->lo >> 6) bits &= UINT64_MAX << (p->lo & 63);
+    if (word == p->hi >> 6) bits &= ((uint64_t)1 << (p->hi & 63)) - 1;
+    return bits;
+}
+
+static uint32_t count_allowed(const struct knn_part *p) {
+    uint32_t n = 0;
+    if (!p->filter && !p->dead) return p->hi - p->lo;
+    for (uint32_t word = p->lo >> 6; word <= (p->hi - 1) >> 6; word++)
+        n += (uint32_t)__builtin_popcountll(knn_allowed_word(p, word));
+    return n;
+}
+
+/* ---- one part ---- */
+
+/* Whether to search the clusters, and how. Filtered, the k nearest are about the k / share nearest of all. */
+static bool choose_clusters(const struct knn_part *p, const struct query_node *node,
+                            struct cluster_calibration *ret) {
+    const struct vectors *v = &p->vectors;
+    if (!v->clusters || node->recall >= 1 || p->lo || p->hi < segment_n_docs(p->segment) || !p->n_allowed)
+        return false;
+    *ret = clusters_settings(v->clusters, node->recall, (double)node->k * p->hi / p->n_allowed);
+    float exact = cluster_exact_cost(v->dimensions, (float)MIN(p->n_allowed, v->n));
+    if (p->filter) exact /= EXACT_PREFERENCE;
+    return cluster_cost(v->clusters, ret->scanned, ret->reranked) < exact;
+}
+
+static int search_clusters(const struct knn_part *p, const struct cluster_calibration *settings, uint32_t k,
+                           struct collector *c, struct err *err) {
+    struct cluster_search search = {.clusters = p->vectors.clusters,
+                                    .vectors = &p->vectors,
+                                    .query = &p->query,
+                                    .k = MIN(k, p->vectors.n),
+                                    .width = settings->width,
+                                    .reach = settings->reach,
+                                    .dead = p->dead,
+                                    .filter = p->filter,
+                                    .cancel = p->cancel,
+                                    .skip_row = RABITQ_NO_ROW};
+    struct cluster_hit *hits = xmalloc((size_t)search.k * sizeof *hits);
+    struct batch batch = {.n = 0};
+    uint32_t n = 0;
+    int r = cluster_search_run(&search, hits, &n, err);
+    if (!r) r = search_poll(p->cancel, err);
+    for (uint32_t i = 0; i < n && !r; i++) {
+        batch.docs[batch.n] = p->vectors.docs[hits[i].row];
+        batch.scores[batch.n++] = hits[i].score;
+        if (batch.n < BATCH_DOCS && i + 1 < n) continue;
+        collector_add(c, &batch);
+        batch.n = 0;
+    }
+    free(hits);
+    return r;
+}
+
+static int search_part(struct search_ctx *ctx, size_t part, const struct query_node *node,
+                       struct knn_part *p, struct collector *c, struct err *err) {
+    struct cluster_calibration settings;
     search_ctx_part(ctx, part);
-    const struct segment_field *field = search_ctx_field(ctx, scan->node);
+    const struct segment_field *field = search_ctx_field(ctx, node);
     if (!field || ctx->lo >= ctx->hi) return 0;
-    int r = vectors_open(field, &scan->vectors, err);
-    if (r) return r;
-    if (scan->vectors.n && scan->vectors.dimensions != scan->node->dimensions)
+    int r = vectors_open_lazy(field, &p->vectors, err);
+    if (r || !p->vectors.n) return r;
+    if (p->vectors.dimensions != node->dimensions)
         return err_set(err, ERR_DIMENSION, "the query vector has %u dimensions, '%s' has %u",
-                       scan->node->dimensions, scan->node->field, scan->vectors.dimensions);
-    scan->filter = NULL;
-    if (scan->node->filter) r = filter_bits(ctx, scan->node->filter, &scan->filter, err);
+                       node->dimensions, node->field, p->vectors.dimensions);
+    p->segment = ctx->part->segment;
+    p->dead = ctx->dead;
+    p->lo = ctx->lo;
+    p->hi = ctx->hi;
+    p->filter = NULL;
+    if (node->filter) r = filter_bits(ctx, node->filter, &p->filter, err);
     if (!r) r = collector_begin(c, ctx, err);
-    if (!r) r = scan_rows(ctx, scan, c, err);
+    if (r) return r;
+    p->n_allowed = count_allowed(p);
+    r = choose_clusters(p, node, &settings) ? search_clusters(p, &settings, node->k, c, err)
+                                            : knn_scan(p, c, err);
     return r ? r : collector_end(c, err);
 }
 
@@ -217,22 +135,28 @@ uint32_t search_knn_count(const struct query *query) {
     return n;
 }
 
+bool search_knn_whole(const struct query *query, uint32_t which, const struct segment *segment) {
+    const struct query_node *node = search_knn_node(query, which);
+    if (!node || node->recall >= 1) return false;
+    const struct segment_field *f = segment_field(segment, node->field, strlen(node->field), FIELD_VECTOR, 0);
+    return f && vectors_are_clustered(f);
+}
+
 int search_knn(const struct query *query, uint32_t which, const struct search_stats *stats,
                const struct search_part *parts, size_t n_parts, const volatile int *cancel,
                struct knn_result *ret, struct err *err) {
     const struct query_node *node = search_knn_node(query, which);
-    struct knn_scan scan = {.node = node};
+    struct knn_part part = {.cancel = cancel};
     struct search_hit *hits = NULL;
     struct search_ctx ctx;
     struct collector c;
     if (!node) return err_set(err, ERR_INVALID, "the query has no knn clause %u", which);
     int r = search_poll(cancel, err);
-    scan.product = node->similarity == SIMILARITY_EUCLIDEAN ? square_function() : dot_function();
-    scan.query_norm = sqrtf(dot_function()(node->vector, node->vector, node->dimensions));
+    vector_query_init(&part.query, node->similarity, node->vector, node->dimensions);
     search_ctx_init(&ctx, query, stats, parts, n_parts, cancel);
     collector_init(&c, NULL, 0, node->k);
     c.ids_only = query->ids_only;
-    for (size_t i = 0; i < n_parts && !r; i++) r = scan_part(&ctx, i, &scan, &c, err);
+    for (size_t i = 0; i < n_parts && !r; i++) r = search_part(&ctx, i, node, &part, &c, err);
     if (r) goto out;
     struct knn_result result = {0};
     r = collector_finish(&c, &hits, &result.n, err);

@@ -62,6 +62,7 @@ struct query_node {
     bool lo_inclusive, hi_inclusive;
     uint32_t dimensions, k; /* KNN */
     const float *vector;
+    float recall; /* KNN: the share of the k nearest to find, KNN_MIN_RECALL..1; 1: all of them, by exact scan */
     enum similarity similarity;
     struct query_node *filter;  /* KNN, may be NULL */
     const float *token_weights; /* SPARSE: of the terms, which are in byte order and have no slots */
@@ -79,6 +80,9 @@ enum {
     SORT_MAX_KEYS = 8,
     FACET_MAX_FIELDS = 16
 };
+
+#define KNN_MIN_RECALL     0.5f
+#define KNN_DEFAULT_RECALL 0.99f
 
 struct sort_key {
     const char *field; /* "_score" and "_id" are known */
@@ -153,6 +157,7 @@ struct query_request {
     uint32_t facet_size; /* values shown of each; default 10 */
     char *partitions;    /* values whose partitions are searched, a list as `sort`; NULL: all */
     char *partition_field; /* as the request names it; NULL: not said */
+    float recall;          /* near, like: as `recall` of a kNN node; 0: not said */
     bool explain;          /* each hit says where its score is from */
 };
 void query_request_init(struct query_request *);

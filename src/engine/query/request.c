@@ -198,6 +198,7 @@ enum option {
     OPT_EXPLAIN,
     OPT_PARTITION,
     OPT_FUSE,
+    OPT_RECALL,
     OPT_WINDOW,
     OPT_COUNT
 };
@@ -220,9 +221,18 @@ static const struct {
     [OPT_FACETS] = {"facets", "a number from 1 to 10000"},
     [OPT_EXPLAIN] = {"explain", "true or false"},
     [OPT_FUSE] = {"fuse", "rrf, mm or l2"},
+    [OPT_RECALL] = {"recall", "a number from 0.5 to 1"},
     [OPT_WINDOW] = {"window", "a number from 1 to 10000"},
     [OPT_PARTITION] = {"partition", "values of the partition field such as a,b"},
 };
+
+static bool parse_recall(const char *s, float *ret) {
+    char *end;
+    double v = strtod(s, &end);
+    if (end == s || *end || strspn(s, "0123456789.") != strlen(s) || !(v >= KNN_MIN_RECALL && v <= 1)) return false;
+    *ret = (float)v;
+    return true;
+}
 
 /* True when the value is good. Takes it. */
 static bool set_option(struct query_request *q, enum option option, char *value) {
@@ -272,6 +282,9 @@ static bool set_option(struct query_request *q, enum option option, char *value)
         break;
     case OPT_WINDOW:
         ok = parse_u32(value, QUERY_MAX_SIZE, &q->window) && q->window;
+        break;
+    case OPT_RECALL:
+        ok = parse_recall(value, &q->recall);
         break;
     case OPT_EXPLAIN:
         ok = parse_bool(value, &q->explain);

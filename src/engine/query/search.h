@@ -77,6 +77,9 @@ struct knn_result {
     uint32_t n;
 };
 uint32_t search_knn_count(const struct query *);
+/* Whether KNN node number `which` searches clusters in the segment: then one part has to cover all of it, because an
+ * approximate answer must not depend on how a segment is divided. */
+bool search_knn_whole(const struct query *, uint32_t which, const struct segment *);
 /* The k best of these parts for KNN node number `which`. */
 int search_knn(const struct query *, uint32_t which, const struct search_stats *,
                const struct search_part *parts, size_t n_parts, const volatile int *cancel,
