@@ -3,6 +3,9 @@
 
 #include "index/cluster_internal.h"
 
+/* Of all rows: more nearest than this are looked for in all lists. */
+#define MAX_MEASURED_SHARE 0.05
+
 float cluster_centroid(const uint8_t *bytes, float scale, uint32_t padded, float *ret) {
     double norm = 0;
     for (uint32_t d = 0; d < padded; d++) {
@@ -33,13 +36,18 @@ static struct cluster_calibration entry_for(const struct clusters *c, uint32_t f
 }
 
 struct cluster_calibration clusters_settings(const struct clusters *c, float recall, double k) {
+    const struct cluster_calibration all = {
+        recall, 0, CLUSTER_ALL_LISTS, CLUSTER_FULL_REACH, (float)c->n_rows, (float)MIN(2 * k, (double)c->n_rows)};
     uint32_t n = c->n_calibrations, split = 0;
     while (split < n && c->calibrations[split].k == c->calibrations[0].k) split++;
-    struct cluster_calibration a = entry_for(c, 0, split, recall), b = entry_for(c, split, n, recall);
+    if (!n || k > (double)c->n_rows * MAX_MEASURED_SHARE) return all;
+    struct cluster_calibration a = entry_for(c, 0, split, recall);
     if (split == n || k <= a.k || !a.k) return a;
+    bool beyond = k > c->calibrations[split].k; /* what is not measured is allowed half the loss */
+    struct cluster_calibration b = entry_for(c, split, n, beyond ? (1 + recall) / 2 : recall);
+    if (!b.k) return all;
     /* Between and beyond the two: along the logarithm of k, never below the greater one's settings. */
     float part = (float)(log(k / a.k) / log((double)b.k / a.k));
-    if (!b.k) return b;
     b.width = MAX(MAX(a.width, b.width), a.width + part * (b.width - a.width));
     b.reach = MAX(a.reach, b.reach);
     b.scanned = MIN((float)c->n_rows, a.scanned * powf(MAX(b.scanned / MAX(a.scanned, 1.0f), 1.0f), part));
