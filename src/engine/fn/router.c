@@ -49,7 +49,7 @@ static int near_vector(const struct routing *rt, float **ret, uint32_t *ret_dim,
     int r = query_near_field(rt->req, rt->view->schema, &f, err);
     if (!r) r = view_find(rt->view, id, strlen(id), &part, &docno, err);
     if (r) return r;
-    if (part == rt->view->n_parts) return err_set(err, ERR_NOT_FOUND, "near: no document with id \"%s\"", id);
+    if (part == rt->view->n_parts) return err_set(err, ERR_INVALID, "near: no document with id \"%s\"", id);
     const struct segment_field *field =
         segment_field(rt->view->parts[part].segment, f->path, f->path_len, FIELD_VECTOR, 0);
     if (!field && (r = check_field(rt, f->path, FIELD_VECTOR, 0, err))) return r;
