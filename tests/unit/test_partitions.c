@@ -17,6 +17,7 @@ static struct engine *e;
 static char parted[CID_SIZE], plain[CID_SIZE];
 static uint32_t n_partitions;
 static uint64_t rng_state = 4711;
+static bool remote; /* the object store is read by requests */
 
 static uint32_t rnd(uint32_t n) {
     rng_state = rng_state * 6364136223846793005ull + 1442695040888963407ull;
@@ -34,6 +35,7 @@ static bool reopen(const char *fault) {
     o.data_dir = dir;
     o.partition_bytes = 700;
     o.object_fault = fault;
+    o.simulate_remote = remote;
     e = NULL;
     return !engine_open(&o, &e, &err);
 }
@@ -370,6 +372,70 @@ TEST(only_needed_segments) {
         CHECK_OK(engine_build(e, parted, NULL, &err));
     }
     CHECK(sound());
+    tear_down();
+}
+
+/* Many documents of one tenant, few of another. */
+static bool write_unequal(void) {
+    enum { MANY = 80000, FEW = 100, SIZE = 160 };
+    struct ingest_record *recs = calloc(MANY + FEW, sizeof *recs);
+    char *text = malloc((size_t)(MANY + FEW) * SIZE);
+    for (uint32_t i = 0; i < MANY + FEW; i++) {
+        char *t = text + (size_t)i * SIZE;
+        recs[i].data = t;
+        recs[i].len = (size_t)snprintf(
+            t, SIZE, "{\"id\":\"%08x%05u\",\"tenant\":\"t%u\",\"w\":\"common w%x\",\"n\":%u,\"v\":[%u,%u]}", rnd(1u << 31),
+            i, i < MANY ? 1 : 7, rnd(1u << 20), rnd(1u << 30), 1 + rnd(1u << 20), rnd(1u << 20));
+    }
+    bool ok = write_one(parted, INGEST_UPSERT, recs, MANY + FEW) && !engine_build(e, parted, NULL, &err);
+    free(text);
+    free(recs);
+    return ok;
+}
+
+/* The bytes that a query of an engine that knows nothing yet gets from the store. */
+static uint64_t bytes_of(const char *body) {
+    struct engine_counters before, after;
+    struct buf out = BUF_INIT;
+    remote = true;
+    bool ok = reopen(NULL);
+    remote = false;
+    if (ok) engine_counters(e, &before);
+    ok = ok && answer(parted, body, &out);
+    if (ok) engine_counters(e, &after);
+    buf_release(&out);
+    return ok ? after.bytes_got - before.bytes_got : UINT64_MAX;
+}
+
+/* Of segments of other partitions nothing is read but what the statistics need: not the postings, columns,
+ * vectors, ids and documents. */
+TEST(only_needed_bytes) {
+    static const char *const bodies[] = {
+        "{\"query\":\"w:common\"%s}",
+        "{\"query\":\"n:[5 TO 1000000]\",\"sort\":[{\"n\":\"asc\"}],\"facet\":[\"tenant\"]%s}",
+        "{\"query\":{\"knn\":{\"field\":\"v\",\"queryVector\":[5,5],\"k\":5,\"filter\":\"w:common\"}}%s}",
+    };
+    static const char least[] =
+        "{\"query\":\"*:*\",\"partitionFilter\":{\"field\":\"tenant\",\"in\":[\"t3\"]}}";
+    enum { SOME = 100000 }; /* what few documents may take, in pages of 64 KB */
+    char all[300], one[300], none[300];
+    CHECK(set_up(16) && write_unequal());
+    CHECK(partition_of(1) != partition_of(7) && partition_of(3) != partition_of(1) &&
+          partition_of(3) != partition_of(7));
+    uint64_t opened = bytes_of(least);
+    for (size_t i = 0; i < ARRAY_SIZE(bodies); i++) {
+        snprintf(all, sizeof all, bodies[i], "");
+        snprintf(one, sizeof one, bodies[i], ",\"partitionFilter\":{\"field\":\"tenant\",\"in\":[\"t7\"]}");
+        snprintf(none, sizeof none, bodies[i], ",\"partitionFilter\":{\"field\":\"tenant\",\"in\":[\"t3\"]}");
+        uint64_t for_all = bytes_of(all), for_one = bytes_of(one), for_none = bytes_of(none);
+        bool ok = for_all != UINT64_MAX && for_none <= opened + SOME && for_one <= for_none + SOME &&
+                  for_all > for_one + SOME;
+        if (!ok)
+            fprintf(stderr, "%s: opened %llu bytes, %llu for all, %llu for few, %llu for none\n", one,
+                    (unsigned long long)opened, (unsigned long long)for_all, (unsigned long long)for_one,
+                    (unsigned long long)for_none);
+        CHECK(ok);
+    }
     tear_down();
 }
 

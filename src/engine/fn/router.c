@@ -114,9 +114,16 @@ static int prefetch(struct routing *rt, bool expanded, struct err *err) {
     const struct view *v = rt->view;
     if (object_can_map(rt->core->objects)) return 0;
     struct search_part *parts = xcalloc(v->n_base, sizeof *parts);
-    for (uint32_t i = 0; i < v->n_base; i++)
-        parts[i] = (struct search_part){
-            v->parts[i].segment, v->parts[i].deletes, 0, segment_n_docs(v->parts[i].segment), i, NULL};
+    for (uint32_t i = 0; i < v->n_base; i++) {
+        bool searched = !rt->query->partitioned ||
+                        partition_set_overlaps(&rt->query->partitions, v->base->tree->leaves[i].partition);
+        parts[i] = (struct search_part){v->parts[i].segment,
+                                        v->parts[i].deletes,
+                                        0,
+                                        searched ? segment_n_docs(v->parts[i].segment) : 0,
+                                        i,
+                                        NULL};
+    }
     struct prefetch p = {.query = rt->query,
                          .stats = expanded ? &rt->stats : NULL,
                          .partition_field = v->schema->partition_field,

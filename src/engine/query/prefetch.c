@@ -88,6 +88,23 @@ static void plan_values(struct plan *plan, const char *path, enum field_type typ
     if (type == FIELD_KEYWORD) field_want_dictionary(&plan->fetch, f);
 }
 
+/* What the statistics need of a segment that is not searched. */
+static void plan_statistics(struct plan *plan) {
+    const struct query *q = plan->p->query;
+    struct term_info info;
+    for (uint32_t i = 0; i < q->n_term_slots; i++) {
+        uint32_t slot = q->term_slots[i].field_slot;
+        const struct segment_field *f =
+            field_of(plan, q->field_slots[slot].field, q->field_slots[slot].type, q->field_slots[slot].analyzer);
+        if (f) (void)term_find(f, q->term_slots[i].text, q->term_slots[i].len, &info, NULL);
+    }
+    for (uint32_t i = 0; i < q->n_fuzzy; i++) {
+        const struct query_node *n = q->fuzzy[i];
+        const struct segment_field *f = field_of(plan, n->field, n->type, n->analyzer);
+        if (f) field_want_dictionary(&plan->fetch, f);
+    }
+}
+
 static void plan_part(struct plan *plan) {
     const struct query *q = plan->p->query;
     plan_node(plan, q->root);
@@ -108,7 +125,11 @@ int search_prefetch(const struct prefetch *p, struct err *err) {
         struct fetch *before = fetch_record(&plan.fetch);
         for (size_t i = 0; i < p->n_parts; i++) {
             plan.segment = p->parts[i].segment;
-            if (segment_is_remote(plan.segment)) plan_part(&plan);
+            if (!segment_is_remote(plan.segment)) continue;
+            if (p->parts[i].doc_hi)
+                plan_part(&plan);
+            else if (!p->stats)
+                plan_statistics(&plan);
         }
         fetch_record(before);
         r = search_poll(p->cancel, err);

@@ -7,7 +7,7 @@ struct prefetch {
     const struct query *query;
     const struct search_stats *stats; /* finished: plans what fuzzy words stand for; NULL: all else */
     const char *partition_field;      /* NULL: none is looked at */
-    const struct search_part *parts;  /* whole segments */
+    const struct search_part *parts;  /* whole segments; one with doc_hi 0 only gives statistics */
     size_t n_parts;
     const volatile int *cancel;
 };
