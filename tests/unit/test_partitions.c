@@ -384,8 +384,9 @@ static bool write_unequal(void) {
         char *t = text + (size_t)i * SIZE;
         recs[i].data = t;
         recs[i].len = (size_t)snprintf(
-            t, SIZE, "{\"id\":\"%08x%05u\",\"tenant\":\"t%u\",\"w\":\"common w%x\",\"n\":%u,\"v\":[%u,%u]}", rnd(1u << 31),
-            i, i < MANY ? 1 : 7, rnd(1u << 20), rnd(1u << 30), 1 + rnd(1u << 20), rnd(1u << 20));
+            t, SIZE, "{\"id\":\"%08x%05u\",\"tenant\":\"t%u\",\"w\":\"common w%x\",\"n\":%u,\"v\":[%u,%u]}",
+            rnd(1u << 31), i, i < MANY ? 1 : 7, rnd(1u << 20), rnd(1u << 30), 1 + rnd(1u << 20),
+            rnd(1u << 20));
     }
     bool ok = write_one(parted, INGEST_UPSERT, recs, MANY + FEW) && !engine_build(e, parted, NULL, &err);
     free(text);

@@ -1,5 +1,6 @@
 /* Conformance of the query language: query text -> the documents that match, on a small collection. */
 #include "corpus.h"
+#include "lucene_trees.h"
 #include "query_test.h"
 
 static const char ids_schema[] = "{\"indexConfigs\":{\"title\":{\"type\":\"text\",\"analyzers\":[\"english\"]"
@@ -286,14 +287,18 @@ static int compare_ids(const void *a, const void *b) {
     return *((const struct search_hit *)a)->id - *((const struct search_hit *)b)->id; /* one digit each */
 }
 
-static const char *ids_of(const struct corpus_index *x, const char *text, const struct schema *s,
-                          bool ranges) {
+static const char *ids_of(const struct corpus_index *x, const char *text, const char *default_field,
+                          const struct schema *s, bool ranges) {
     static char out[400];
+    struct query_request request;
+    query_request_init(&request);
+    request.text = (char *)text;
+    request.default_field = (char *)default_field;
     struct query *q = NULL;
     struct search_result r = {0};
     out[0] = '\0';
     err_clear(&err);
-    if (query_compile_text(text, strlen(text), s, &q, &err) || corpus_search(x, q, ranges, 100, &r, &err))
+    if (query_compile(&request, s, NULL, 0, &q, &err) || corpus_search(x, q, ranges, 100, &r, &err))
         snprintf(out, sizeof out, "error %u: %.300s", err.column, err.text);
     if (r.n_hits) qsort(r.hits, r.n_hits, sizeof *r.hits, compare_ids);
     for (uint32_t i = 0; i < r.n_hits; i++)
@@ -304,21 +309,26 @@ static const char *ids_of(const struct corpus_index *x, const char *text, const 
     return out;
 }
 
+static bool finds(const struct corpus_index layouts[2], const char *query, const char *default_field,
+                  const char *ids, const struct schema *s) {
+    for (int l = 0; l < 4; l++) {
+        const char *got = ids_of(&layouts[l / 2], query, default_field, s, l % 2);
+        if (!strcmp(got, ids)) continue;
+        fprintf(stderr, "%s in layout %d\n   got      %s\n   expected %s\n", query, l, got, ids);
+        return false;
+    }
+    return true;
+}
+
 TEST(matching_documents) {
     struct schema *s = test_schema(ids_schema);
     struct corpus_index layouts[2];
     int bad = 0;
     CHECK(corpus_build(&layouts[0], s, docs, ARRAY_SIZE(docs), 1) &&
           corpus_build(&layouts[1], s, docs, ARRAY_SIZE(docs), 4));
-    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-        for (int l = 0; l < 4; l++) {
-            const char *got = ids_of(&layouts[l / 2], rows[i].query, s, l % 2);
-            if (!strcmp(got, rows[i].ids)) continue;
-            fprintf(stderr, "%s in layout %d\n   got      %s\n   expected %s\n", rows[i].query, l, got,
-                    rows[i].ids);
-            bad++;
-            break;
-        }
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) bad += !finds(layouts, rows[i].query, NULL, rows[i].ids, s);
+    for (size_t i = 0; i < ARRAY_SIZE(lucene_trees); i++)
+        bad += !finds(layouts, lucene_trees[i].query, "body", lucene_trees[i].ids, s);
     for (int l = 0; l < 2; l++) corpus_release(&layouts[l]);
     schema_unref(s);
     CHECK(!bad);

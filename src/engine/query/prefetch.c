@@ -94,8 +94,8 @@ static void plan_statistics(struct plan *plan) {
     struct term_info info;
     for (uint32_t i = 0; i < q->n_term_slots; i++) {
         uint32_t slot = q->term_slots[i].field_slot;
-        const struct segment_field *f =
-            field_of(plan, q->field_slots[slot].field, q->field_slots[slot].type, q->field_slots[slot].analyzer);
+        const struct segment_field *f = field_of(plan, q->field_slots[slot].field, q->field_slots[slot].type,
+                                                 q->field_slots[slot].analyzer);
         if (f) (void)term_find(f, q->term_slots[i].text, q->term_slots[i].len, &info, NULL);
     }
     for (uint32_t i = 0; i < q->n_fuzzy; i++) {
