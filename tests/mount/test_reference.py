@@ -233,6 +233,15 @@ def blurred(corpus, query):
     return len(scores) > k and close(scores[k - 1], scores[k])
 
 
+def compare_page(m, whole, body, rng):
+    """Few hits are the first of all, and as many are counted."""
+    size, at = rng.choice([0, 1, 3, 10]), rng.choice([0, 0, 2, 40])
+    page = run(m, {**body, "size": size, "from": at} | ({"window": 1000} if body["query"].keys() & {"rrf", "mm", "l2"} else {}))
+    what = json.dumps(body, ensure_ascii=False)
+    equal(page["docs"], whole["docs"][at:at + size], what, size, at)
+    equal((page["total"], page["maxScore"]), (whole["total"], whole["maxScore"]), what, size, at)
+
+
 def compare(m, corpus, query):
     rng = m.env.random
     if blurred(corpus, query):
@@ -240,7 +249,9 @@ def compare(m, corpus, query):
     want = query.hits(corpus)
     body = {"query": query.json(), "size": 1000, "format": "json", "fields": ["id"]}
     tolerance = 1e-5 if isinstance(query, ref.Fuse) else 0  # shares of a range
-    compare_hits(run_somehow(m, rng, body), want, json.dumps(query.json(), ensure_ascii=False), tolerance, exact(query))
+    whole = run_somehow(m, rng, body)
+    compare_hits(whole, want, json.dumps(query.json(), ensure_ascii=False), tolerance, exact(query))
+    compare_page(m, whole, body, rng)
     if isinstance(query, ref.Bool) and query.has_text():
         answer = json.loads(m.ask("c", query.text() + "?size=1000&format=json&fields=id"))
         compare_hits(answer, want, query.text(), to_the_bit=True)
@@ -292,6 +303,50 @@ def test_reference(env):
         compare_all(m, corpus, rng, rounds)
         env.ldbfs("build", *(["--full"] if step == 1 else []), "c")
         compare_all(m, corpus, rng, rounds)
+
+
+def test_long_lists(env):
+    """Words in thousands of documents: where the best hits are found without a look at every one, they are still the best."""
+    rng = env.random
+    count = {"quick": 1500, "normal": 3000, "long": 20000}[MODE]
+    many = VOCABULARY + [f"w{n}" for n in range(60)]
+    weights = [1 / (n + 1) for n in range(len(many))]
+    docs = [{"id": f"{rng.randrange(1 << 30):08x}{n}", "body": " ".join(rng.choices(many, weights, k=rng.choice([2, 5, 20, 60]))),
+             "tag": rng.choice(TAGS), "n": rng.randrange(1000)} for n in range(count)]
+    corpus = ref.Corpus({"body": "text", "tag": "keyword", "n": "long"}, docs)
+    m = env.mount("--build-age=-1")
+    m.make("c", {"indexConfigs": {f: CONFIGS[f] for f in ("body", "tag", "n")}}, docs[:count * 2 // 3])
+    env.ldbfs("build", "--shards", "2", "c")
+    m.load("c", docs[count * 2 // 3:count * 9 // 10])
+    env.ldbfs("build", "c")
+    m.load("c", docs[count * 9 // 10:])
+    gone = rng.sample(sorted(corpus.docs), count // 20)
+    m.load("c", [{"id": i} for i in gone], "delete")
+    for i in gone:
+        corpus.delete(i)
+
+    def leaf():
+        kind, boost = rng.randrange(8), rng.choice([1, 1, 0.5, 3])
+        if kind < 5:
+            return ref.Phrase("body", [rng.choice(many) if kind else many[rng.randrange(4)]], boost)
+        if kind == 5:
+            return ref.Phrase("body", rng.choices(many[:12], k=2), boost, rng.choice([0, 0, 3]))
+        return ref.Phrase("tag", [rng.choice(TAGS)], boost) if kind == 6 else ref.Range("n", rng.randrange(1000), None)
+
+    def tree(depth):
+        occurs = rng.choice([["should"], ["should"], ["must"], ["should", "must", "must_not", "filter"]])
+        return ref.Bool([(rng.choice(occurs), tree(depth - 1) if depth and rng.random() < 0.2 else leaf())
+                         for _ in range(rng.randrange(1, 6))])
+
+    for _ in range({"quick": 8, "normal": 25, "long": 60}[MODE]):
+        query = tree(1)
+        want, what = query.hits(corpus), json.dumps(query.json())
+        order = ref.ranked(want)
+        for size, at in ((10, 0), (rng.choice([1, 3, 100]), 0), (5, 200)):
+            answer = run(m, {"query": query.json(), "size": size, "from": at, "format": "json", "fields": ["id"]})
+            equal([(h["doc"]["id"], ref.bits(h["score"])) for h in answer["docs"]],
+                  [(i, ref.bits(want[i])) for i in order[at:at + size]], what, size, at)
+            equal(answer["total"], len(want), what, "total")
 
 
 SORT_FIELDS = ["n", "x", "tag", "flag", "who.name", "who.age", "code", "at", "_id", "_score"]
