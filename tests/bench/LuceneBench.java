@@ -4,7 +4,7 @@
 //   LuceneBench serve DIR                    the line protocol of bench.h:
 //     specs NAME FILE                        a query a line
 //     round NAME THREADS PASSES [docs]       docs: also reads the stored fields of the hits
-//     ids NAME                               the ids of each query's hits, for a look at the answers
+//     scores NAME                            the scores of each query's hits, for a look at the answers
 //
 // DOCS.tsv: id, tab, text, a line a document.
 import java.io.BufferedReader;
@@ -164,13 +164,12 @@ public class LuceneBench {
             sum.get());
     }
 
-    String ids(List<String> queries) throws IOException {
-        StringBuilder out = new StringBuilder("{\"ids\":[");
+    String scores(List<String> queries) throws IOException {
+        StringBuilder out = new StringBuilder("{\"scores\":[");
         for (int i = 0; i < queries.size(); i++) {
             out.append(i == 0 ? "[" : ",[");
             ScoreDoc[] hits = searcher.search(parse(queries.get(i)), 10).scoreDocs;
-            for (int k = 0; k < hits.length; k++)
-                out.append(k == 0 ? "\"" : ",\"").append(searcher.doc(hits[k].doc).get("id")).append('"');
+            for (int k = 0; k < hits.length; k++) out.append(k == 0 ? "" : ",").append((double) hits[k].score);
             out.append(']');
         }
         return out.append("]}").toString();
@@ -183,8 +182,8 @@ public class LuceneBench {
             return "{\"n\":" + sets.get(w[1]).size() + "}";
         case "round":
             return round(sets.get(w[1]), Integer.parseInt(w[2]), Integer.parseInt(w[3]), w.length > 4);
-        case "ids":
-            return ids(sets.get(w[1]));
+        case "scores":
+            return scores(sets.get(w[1]));
         default:
             return "{\"error\":\"unknown command\"}";
         }

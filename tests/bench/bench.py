@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -199,6 +200,7 @@ def main():
     args = parse()
     if args.binary:
         harness.BIN = os.path.abspath(args.binary)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is mounted and made goes
     kept = os.path.join(common.BUILD, "results-quick" if args.quick else "results")
     os.makedirs(kept, exist_ok=True)
     bench, start = Bench(args), time.time()

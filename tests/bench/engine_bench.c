@@ -9,7 +9,10 @@
  *     times NAME OUT.txt              one pass: nanoseconds of each query, a line each
  *     create SCHEMA.json
  *     load BASE.f32 DIM TAGS.u8       rows as documents {"id","v","tags"}; durable, then built, then merged
- *     build, merge, status, memory    upkeep and what it left
+ *     build, merge, status            upkeep and what it left
+ *     scores NAME                     the scores of each query's hits as JSON
+ *     cold NAME GET_MS MB_S N         N queries, spread over the set, each in an engine of its own that has
+ * nothing cached and reads its objects by requests of that latency
  */
 #include "bench.h"
 
@@ -28,6 +31,7 @@ struct set {
     uint32_t n, dim;
 };
 struct driver {
+    const char *data_dir;
     struct engine *engine;
     struct collection_info collection;
     struct view *view;
@@ -172,23 +176,79 @@ static int write_hits(struct driver *d, struct set *s, const char *path) {
     return r;
 }
 
-static int print_ids(struct driver *d, struct set *s) {
+/* A list a query: ids, or scores with the digits that tell every float from the next. */
+static int print_hits(struct driver *d, struct set *s, bool scores) {
     struct buf out = BUF_INIT;
-    buf_printf(&out, "{\"ids\":[");
+    buf_printf(&out, scores ? "{\"scores\":[" : "{\"ids\":[");
     int r = 0;
     for (uint32_t i = 0; i < s->n && !r; i++) {
         struct answer *a = NULL;
         struct buf text = BUF_INIT;
         r = ask(d, s, i, &a, &text, &d->err);
         buf_printf(&out, i ? ",[" : "[");
-        for (uint32_t k = 0; !r && k < a->n_hits; k++)
-            buf_printf(&out, "%s\"%s\"", k ? "," : "", a->hits[k].id);
+        for (uint32_t k = 0; !r && k < a->n_hits; k++) {
+            buf_printf(&out, k ? "," : "");
+            if (scores)
+                buf_printf(&out, "%.9g", (double)a->hits[k].score);
+            else
+                buf_printf(&out, "\"%s\"", a->hits[k].id);
+        }
         buf_printf(&out, "]");
         answer_free(a);
         buf_release(&text);
     }
     if (!r) printf("%.*s]}\n", (int)out.len, (const char *)out.data);
     buf_release(&out);
+    return r;
+}
+
+/* ---- cold ---- */
+
+struct cost {
+    uint64_t us, gets, bytes, waves;
+};
+
+static int cold_query(struct driver *d, struct set *s, uint32_t item, const struct engine_options *options,
+                      struct cost *ret) {
+    struct driver fresh = {.collection = d->collection, .live = true};
+    struct engine_counters c;
+    struct buf text = BUF_INIT;
+    int r = engine_open(options, &fresh.engine, &d->err);
+    if (r) return r;
+    uint64_t start = now_ns();
+    r = ask(&fresh, s, item, NULL, &text, &d->err);
+    uint64_t ns = now_ns() - start;
+    engine_counters(fresh.engine, &c);
+    *ret = (struct cost){ns / 1000, c.gets + c.heads, c.bytes_got, c.waves};
+    buf_release(&text);
+    engine_close(fresh.engine);
+    return r;
+}
+
+static int cold(struct driver *d, struct set *s, char **w) {
+    struct engine_options options;
+    uint32_t n = MIN(s->n, (uint32_t)atoi(w[4]));
+    uint64_t *us = xcalloc(n + 1, sizeof *us), waves = 0, gets = 0, bytes = 0;
+    int r = 0;
+    engine_options_init(&options);
+    options.data_dir = d->data_dir;
+    options.simulate_remote = true;
+    options.simulate_get_ms = (unsigned)atoi(w[2]);
+    options.simulate_bytes_per_s = (uint64_t)atoi(w[3]) * 1000000;
+    for (uint32_t i = 0; i < n && !r; i++) {
+        struct cost c = {0};
+        r = cold_query(d, s, (uint32_t)((uint64_t)i * s->n / n), &options, &c);
+        us[i] = c.us;
+        waves = MAX(waves, c.waves);
+        gets += c.gets;
+        bytes += c.bytes;
+    }
+    qsort(us, n, sizeof *us, compare_ns);
+    if (!r && n)
+        printf("{\"n\":%u,\"p50_us\":%" PRIu64 ",\"max_us\":%" PRIu64 ",\"waves\":%" PRIu64
+               ",\"gets\":%.1f,\"bytes\":%.0f}\n",
+               n, us[n / 2], us[n - 1], waves, (double)gets / n, (double)bytes / n);
+    free(us);
     return r;
 }
 
@@ -336,7 +396,8 @@ static int dispatch(struct driver *d, char **w, int n, const char *name) {
     if (n < 2 || !(s = find_set(d, w[1]))) return err_set(&d->err, ERR_INVALID, "unknown command or set");
     d->live = false;
     if (!strcmp(what, "hits") && n > 2) return write_hits(d, s, w[2]);
-    if (!strcmp(what, "ids")) return print_ids(d, s);
+    if (!strcmp(what, "ids") || !strcmp(what, "scores")) return print_hits(d, s, *what == 's');
+    if (!strcmp(what, "cold") && n > 4) return cold(d, s, w);
     return err_set(&d->err, ERR_INVALID, "unknown command \"%s\"", what);
 }
 
@@ -361,6 +422,7 @@ int main(int argc, char **argv) {
     engine_options_init(&options);
     options.data_dir = argv[1];
     s.name = argv[2];
+    s.driver.data_dir = argv[1];
     if (engine_open(&options, &s.driver.engine, &s.driver.err)) {
         fprintf(stderr, "engine_bench: %s\n", s.driver.err.text);
         return 1;
