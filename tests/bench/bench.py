@@ -54,6 +54,7 @@ class Bench:
         self.heavy_rounds = min(args.rounds, 1 if args.quick else 3 if not args.rounds_given else args.rounds)
         self.documents = args.documents or (20000 if args.quick else 100000)
         self.images = args.images or (20000 if args.quick else 0)
+        self.vectors = args.vectors or 1000000
         self.cache = Cache(os.environ.get("LDBFS_BENCH_CACHE") or os.path.join(common.ROOT, "build/bench-cache"), args.fresh)
         self.env = harness.Env("bench")
         self.made, self.charts = {}, {}
@@ -167,6 +168,7 @@ def parse():
     parser.add_argument("--rounds", type=int, default=0, help="rounds in turn (5; --quick: 3)")
     parser.add_argument("--documents", type=int, default=0, help="so many reviews (100,000; --quick: 20,000)")
     parser.add_argument("--images", type=int, default=0, help="so many images (60,000; --quick: 20,000)")
+    parser.add_argument("--vectors", type=int, default=0, help="so many synthetic vectors (1,000,000)")
     parser.add_argument("--fresh", action="store_true", help="build hnswlib's indexes again")
     parser.add_argument("--out", help="directory for BENCHMARKS.md and bench/*.svg")
     parser.add_argument("--list", action="store_true", help="only write the page from the kept results")

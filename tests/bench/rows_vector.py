@@ -143,7 +143,7 @@ def fashion_set(bench):
 
 
 def million(bench):
-    return data.gaussian(bench.cache, 1000000)
+    return data.gaussian(bench.cache, bench.vectors)
 
 
 def knn(bench):
@@ -151,7 +151,7 @@ def knn(bench):
 
 
 def knn1m(bench):
-    return neighbours(bench, million(bench), ("IVF4096,Flat",))
+    return neighbours(bench, million(bench), ("IVF4096,Flat",) if bench.vectors >= 1000000 else ("IVF256,Flat",))
 
 
 def title(v):
