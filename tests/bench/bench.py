@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What it costs, beside the engines one would take instead, on the same data in the same run: the goals' table.
 
-  bench.py [--quick] [--rounds N] [--fresh] [--out DIR] [--list] [GROUP...]
+  bench.py [--quick] [--rounds N] [--fresh] [--without PEER] [--out DIR] [--list] [GROUP...]
 
 Groups of rows: text mount ingest ack size knn knn1m filter scan list cold growth; all without a name. A group that fails
 says so in its line and the others go on. Rounds of ours and of the peers are run in turn; ratios are medians of the
@@ -51,13 +51,13 @@ HEADER = ["work", "goal", "peers", "ours", "ratio", ""]
 class Bench:
     def __init__(self, args):
         self.quick, self.rounds = args.quick, args.rounds
-        self.heavy_rounds = min(args.rounds, 1 if args.quick else 3 if not args.rounds_given else args.rounds)
+        self.heavy_rounds = 2 if args.quick and not args.rounds_given else args.rounds
         self.documents = args.documents or (20000 if args.quick else 100000)
         self.images = args.images or (20000 if args.quick else 0)
         self.vectors = args.vectors or 1000000
         self.cache = Cache(os.environ.get("LDBFS_BENCH_CACHE") or os.path.join(common.ROOT, "build/bench-cache"), args.fresh)
         self.env = harness.Env("bench")
-        self.made, self.charts = {}, {}
+        self.made, self.charts, self.without = {}, {}, args.without
 
     def once(self, name, build):
         if name not in self.made:
@@ -65,8 +65,8 @@ class Bench:
             self.made[name] = build()
         return self.made[name]
 
-    def chart(self, name, title, groups):
-        self.charts[name] = plot.bars(title, groups, title.split(", ")[-1] if ", " in title else "")
+    def chart(self, name, title, label, groups):
+        self.charts[name] = plot.bars(title, groups, label)
 
     def lines(self, name, title, x, y, series, **more):
         series = {k: v for k, v in series.items() if v}
@@ -103,7 +103,7 @@ def versions():
 
 def run_group(bench, name):
     bench.charts = {}
-    start = time.time()
+    start, load = time.time(), os.getloadavg()[0]
     try:
         rows, notes = GROUPS[name][1](bench)
     except Skip as e:
@@ -113,7 +113,7 @@ def run_group(bench, name):
         text = " ".join(str(e).split())[:300]
         rows, notes = [Row(GROUPS[name][0], ours="failed", peers=text.replace("|", "/"), ok=False)], []
     return {"name": name, "time": start, "seconds": time.time() - start, "rounds": bench.rounds, "notes": notes,
-            "load": os.getloadavg()[0], "charts": sorted(bench.charts),
+            "load": load, "charts": sorted(bench.charts),
             "rows": [r.cells() for r in rows]}, dict(bench.charts)
 
 
@@ -136,13 +136,15 @@ def page(results, command):
            f"{machine()}; {when}. Command: `{command}` (rows of some groups: `scripts/bench text knn ...`; in minutes: "
            f"`make bench-quick`). It installs and drives the peers: {versions()}.", "",
            "Work is done in turn by us and by the peer in one run, " +
-           f"{max(r['rounds'] for r in results)} rounds (ingest and listing: fewer); a ratio is the median of the rounds' ratios and above 1 where ours is "
+           f"{max(r['rounds'] for r in results)} rounds; a ratio is the median of the rounds' ratios and above 1 where ours is "
            "better, except where the goal is a bound. \"CPU\" is the same ratio of processor time. Absolute times mean little on another machine.",
            "", summary(results) + ".", ""]
     for r in results:
         out += [f"## {GROUPS[r['name']][0]}", "", table([r]), ""]
         out += [f"- {n}" for n in r["notes"]] + ([""] if r["notes"] else [])
         out += [f"![{c}](bench/{c}.svg)\n" for c in r["charts"]]
+        if r["load"] > os.cpu_count() / 2 + 0.5 and len(results) > 1:
+            out += [f"Others were using the machine (load {r['load']:.1f} before it): only the ratios count, and those of CPU most.\n"]
     return "\n".join(out).rstrip() + "\n"
 
 
@@ -170,6 +172,8 @@ def parse():
     parser.add_argument("--images", type=int, default=0, help="so many images (60,000; --quick: 20,000)")
     parser.add_argument("--vectors", type=int, default=0, help="so many synthetic vectors (1,000,000)")
     parser.add_argument("--fresh", action="store_true", help="build hnswlib's indexes again")
+    parser.add_argument("--without", action="append", default=[], choices=["FAISS", "Xapian", "FTS5"],
+                        help="leave a peer out that is only shown for comparison")
     parser.add_argument("--out", help="directory for BENCHMARKS.md and bench/*.svg")
     parser.add_argument("--list", action="store_true", help="only write the page from the kept results")
     parser.add_argument("--binary", help="another ldbfs for the mount")
@@ -193,9 +197,7 @@ def run_groups(bench, args, kept):
         for chart, svg in charts.items():
             with open(os.path.join(kept, chart + ".svg"), "w", encoding="utf-8") as f:
                 f.write(svg)
-        print(table([result]), flush=True)
-        for n in result["notes"]:
-            print("-", n, flush=True)
+        print("\n".join([table([result])] + ["- " + n for n in result["notes"]]), file=sys.stderr, flush=True)
 
 
 def main():

@@ -9,6 +9,7 @@
  *     times NAME OUT.txt              one pass: nanoseconds of each query, a line each
  *     create SCHEMA.json
  *     load BASE.f32 DIM TAGS.u8       rows as documents {"id","v","tags"}; durable, then built, then merged
+ *     regions                         bytes of each kind of region (docs/FORMAT.md) over all segments
  *     build, merge, status            upkeep and what it left
  *     scores NAME                     the scores of each query's hits as JSON
  *     cold NAME GET_MS MB_S N         N queries, spread over the set, each in an engine of its own that has
@@ -20,6 +21,8 @@
 #include <sys/resource.h>
 
 #include "engine.h"
+#include "fn/view.h"
+#include "index/segment_internal.h"
 
 enum { MAX_SETS = 64, TOP = 10, BATCH = 1000, ID_WIDTH = 8 };
 
@@ -379,6 +382,25 @@ static int status(struct driver *d) {
     return 0;
 }
 
+static int regions(struct driver *d) {
+    enum { KINDS = 64 };
+    uint64_t bytes[KINDS] = {0};
+    for (uint32_t i = 0; i < d->view->n_parts; i++) {
+        const struct segment *s = d->view->parts[i].segment;
+        for (uint32_t k = 0; k < s->n_regions; k++)
+            if (s->regions[k].kind < KINDS) bytes[s->regions[k].kind] += s->regions[k].len;
+    }
+    const char *comma = "";
+    putchar('{');
+    for (int k = 0; k < KINDS; k++) {
+        if (!bytes[k]) continue;
+        printf("%s\"%d\":%" PRIu64, comma, k, bytes[k]);
+        comma = ",";
+    }
+    printf("}\n");
+    return 0;
+}
+
 static int dispatch(struct driver *d, char **w, int n, const char *name) {
     const char *what = w[0];
     struct set *s;
@@ -391,6 +413,7 @@ static int dispatch(struct driver *d, char **w, int n, const char *name) {
     if (!strcmp(what, "build") || !strcmp(what, "merge")) return upkeep(d, what);
     if (!strcmp(what, "status")) return status(d);
     if ((r = refresh(d))) return r;
+    if (!strcmp(what, "regions")) return regions(d);
     if (!strcmp(what, "round") && n > 3) return round_of(d, w, n);
     if (!strcmp(what, "times") && n > 2) return write_times(d, w);
     if (n < 2 || !(s = find_set(d, w[1]))) return err_set(&d->err, ERR_INVALID, "unknown command or set");

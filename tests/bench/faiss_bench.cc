@@ -39,7 +39,7 @@ static int build(char **arg) {
     std::unique_ptr<faiss::Index> index(faiss::index_factory((int)dim, arg[3]));
     if (auto *h = dynamic_cast<faiss::IndexHNSW *>(index.get())) h->hnsw.efConstruction = 200;
     uint64_t start = now_ns();
-    index->train((int64_t)std::min<size_t>(n, 262144), base);
+    index->train((int64_t)std::min<size_t>(n, 131072), base);
     index->add((int64_t)n, base);
     double seconds = (double)(now_ns() - start) / 1e9;
     faiss::write_index(index.get(), arg[2]);

@@ -36,7 +36,7 @@ class Scale:
             step *= next(m for m in (1, 2, 5, 10) if (self.hi - self.lo) / (step * m) <= 6)
             first = math.ceil(self.lo / step - 1e-9)
             return [i * step for i in range(first, int(math.floor(self.hi / step + 1e-9)) + 1)]
-        wide = self.hi - self.lo > 1.6
+        wide = self.hi - self.lo > 2.6
         out = [m * 10.0 ** e for e in range(math.floor(self.lo), math.ceil(self.hi) + 1) for m in ((1,) if wide else (1, 2, 5))]
         return [x for x in out if self.lo <= math.log10(x) <= self.hi]
 
