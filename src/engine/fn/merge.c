@@ -7,7 +7,12 @@
 
 #include <stdio.h>
 
-enum { TIER_FANIN = 8, MERGE_ATTEMPTS = 20, MERGE_MAX_INPUTS = 64 };
+enum {
+    TIER_FANIN = 8,
+    BUSY_FANIN = 32, /* while a build is under way, which has more need of the cores */
+    MERGE_ATTEMPTS = 20,
+    MERGE_MAX_INPUTS = 64
+};
 #define TIER_FLOOR_BYTES (1ull << 20)
 #define MERGE_MAX_BYTES  (8ull << 30)
 #define DEAD_SHARE       0.4
@@ -16,7 +21,7 @@ struct merging {
     struct coll *coll;
     struct base *base;                /* what is merged */
     uint32_t picks[MERGE_MAX_INPUTS]; /* leaf numbers in base */
-    size_t n;
+    size_t n, fanin;
     uint32_t *maps[MERGE_MAX_INPUTS]; /* old document -> new */
     uint16_t *outs[MERGE_MAX_INPUTS]; /* old document -> output that has it; NULL: the only one */
     struct split *split;              /* one output per block of partitions */
@@ -131,7 +136,7 @@ static int pick_all(struct merging *m, const struct schema *schema, bool *ret_an
 /* The lowest tier of leaves [from, end) with enough segments. */
 static bool pick_tier(struct merging *m, uint32_t from, uint32_t end) {
     const struct tree *t = m->base->tree;
-    if (end - from < TIER_FANIN) return false;
+    if (end - from < m->fanin) return false;
     for (unsigned tier = 0; tier < 20; tier++) {
         uint64_t bytes = 0;
         m->n = 0;
@@ -141,7 +146,7 @@ static bool pick_tier(struct merging *m, uint32_t from, uint32_t end) {
             bytes += b;
             m->picks[m->n++] = i;
         }
-        if (m->n >= TIER_FANIN) return true;
+        if (m->n >= m->fanin) return true;
     }
     return false;
 }
@@ -306,9 +311,16 @@ static int commit_merge(struct merging *m, bool *ret_stale, struct err *err) {
     return r;
 }
 
+static bool building(struct coll *coll) {
+    if (pthread_mutex_trylock(&coll->build_lock)) return true;
+    pthread_mutex_unlock(&coll->build_lock);
+    return false;
+}
+
 static int merge_leased(struct coll *coll, enum merge_mode mode, const volatile int *cancel, bool *ret_did,
                         struct err *err) {
-    struct merging m = {.coll = coll};
+    bool busy = mode == MERGE_POLICY && building(coll);
+    struct merging m = {.coll = coll, .fanin = busy ? BUSY_FANIN : TIER_FANIN};
     struct schema *schema = NULL;
     bool stale = false, any = false;
     int r = base_load_shared(coll, coll->root_key, NULL, &m.base, err);
@@ -366,6 +378,7 @@ static bool settled(const struct coll *coll, const struct merge_state *now) {
 
 static int merge_unsettled(struct coll *coll, enum merge_mode mode, const struct merge_state *now,
                            const volatile int *cancel, bool *ret_did, struct err *err) {
+    bool busy = building(coll);
     char lease[CID_LEN + 8];
     uint64_t epoch;
     snprintf(lease, sizeof lease, "%s/merge", coll->cid);
@@ -373,7 +386,7 @@ static int merge_unsettled(struct coll *coll, enum merge_mode mode, const struct
     if (r) return r;
     r = merge_leased(coll, mode, cancel, ret_did, err);
     meta_lease_release(coll->core->meta, lease, coll->core->owner, epoch, NULL);
-    if (!r && !*ret_did && mode == MERGE_POLICY) {
+    if (!r && !*ret_did && mode == MERGE_POLICY && !busy && !building(coll)) {
         memcpy(coll->settled_root, now->root, sizeof coll->settled_root);
         coll->settled_schema = now->schema_item;
     }

@@ -3,10 +3,13 @@
 #include "fn/upkeep.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
     POLL_MS = 500,
+    KEEPER_NICE = 10,      /* queries and builds come first */
     PENDING_POLL_MS = 50,  /* while there is something in a log */
     QUIET_MS = 50,         /* a log that did not grow for so long is quiet */
     QUIET_BYTES = 1 << 20, /* so much in a quiet log is not left to its age */
@@ -159,6 +162,7 @@ static void *builder_thread(void *p) {
 
 static void *keeper_thread(void *p) {
     struct scheduler *s = p;
+    setpriority(PRIO_PROCESS, (id_t)gettid(), KEEPER_NICE); /* of this thread alone, on Linux */
     while (!stopped(s)) {
         merge_pass(s, MERGE_BACKFILL);
         merge_pass(s, MERGE_POLICY);

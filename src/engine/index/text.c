@@ -35,7 +35,7 @@ enum {
     WORD_WAYS = 3,
     WORD_BYTES = 16,
     WORD_SETS_MIN = 64,
-    WORD_SETS_MAX = 16 * 1024,
+    WORD_SETS_MAX = 64 * 1024,
     WORD_LONGEST = 255 * 4
 };
 enum { TERM_NONE = UINT32_MAX }; /* a stop word */
