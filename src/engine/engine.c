@@ -1,6 +1,7 @@
 /* Composes the engine: picks and stacks the backends, and passes the public API on to the functions of the
  * system. */
 #include "engine_internal.h"
+#include "backend/object_store_disk.h"
 #include "fn/catalog_cache.h"
 #include "fn/deadline.h"
 #include "index/page_cache.h"
@@ -10,7 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CACHE_BYTES ((uint64_t)1 << 30)
+#define CACHE_BYTES     ((uint64_t)1 << 30)
+#define CACHE_DIR_BYTES ((uint64_t)4 << 30)
 
 void engine_options_init(struct engine_options *o) {
     *o = (struct engine_options){.retention_ms = -1};
@@ -62,6 +64,20 @@ static void set_fault(struct engine *e, const char *spec) {
         object_store_fault_set(e->fault, op, after, (enum fault_kind)kind);
 }
 
+/* Over a store that is read by requests. */
+static int open_caches(struct engine *e, const struct engine_options *o, struct err *err) {
+    struct core *core = &e->core;
+    if (o->cache_dir) {
+        int r =
+            object_store_disk_open(core->objects, o->cache_dir,
+                                   o->cache_dir_bytes ? o->cache_dir_bytes : CACHE_DIR_BYTES, &e->disk, err);
+        core->objects = r ? NULL : e->disk;
+        if (r) return r;
+    }
+    core->objects->pages = e->pages = page_cache_new(o->cache_bytes ? o->cache_bytes : CACHE_BYTES);
+    return 0;
+}
+
 /*   objects:  [disk cache ->] count -> [remote ->] [fault ->] directory      log: directory
  *   metadata: cache -> SQLite      invoker: thread pool
  *   embedder: OpenAI-compatible HTTP, nothing until it is used */
@@ -77,8 +93,9 @@ static int open_backends(struct engine *e, const struct engine_options *o, struc
         if (o->object_fault) dir = e->fault = object_store_fault(dir);
         if (o->simulate_remote) dir = object_store_remote(dir, o->simulate_get_ms, o->simulate_bytes_per_s);
         core->objects = e->counter = object_store_count(dir);
-        if (!object_can_map(dir))
-            core->objects->pages = e->pages = page_cache_new(o->cache_bytes ? o->cache_bytes : CACHE_BYTES);
+        if (!object_can_map(dir)) r = open_caches(e, o, err);
+    }
+    if (!r) {
         buf_clear(&path);
         buf_printf(&path, "%s/log", o->data_dir);
         r = log_store_dir_open(buf_str(&path), &core->logs, err);
@@ -275,8 +292,8 @@ bool engine_view_is_current(struct engine *e, const struct view *v) {
     return !catalog_get_active(&e->core, v->coll->cid, &rec, NULL) && view_current(v);
 }
 
-int view_doc(const struct view *v, const char *id, size_t id_len, struct buf *out, struct doc_info *ret,
-             struct err *err) {
+static int find_doc(const struct view *v, const char *id, size_t id_len, struct buf *out,
+                    struct doc_info *ret, struct err *err) {
     uint32_t part, docno, size = 0;
     int r = view_find(v, id, id_len, &part, &docno, err);
     if (r) return r;
@@ -289,6 +306,15 @@ int view_doc(const struct view *v, const char *id, size_t id_len, struct buf *ou
         ret->size = size;
     }
     return r || !out ? r : segment_doc(s, docno, out, err);
+}
+
+int view_doc(const struct view *v, const char *id, size_t id_len, struct buf *out, struct doc_info *ret,
+             struct err *err) {
+    struct page_hold hold;
+    page_hold_begin(&hold, v->coll->core->objects->pages);
+    int r = find_doc(v, id, id_len, out, ret, err);
+    page_hold_end(&hold);
+    return r;
 }
 
 /* One part of a scan: its next live document. */
@@ -326,6 +352,8 @@ static int scan_start(const struct view *v, struct scan_part *parts, const char 
 int view_scan(const struct view *v, const char *after, size_t after_len,
               int (*visit)(void *ctx, const char *id, size_t len), void *ctx, struct err *err) {
     struct scan_part *parts = xcalloc(v->n_parts, sizeof *parts);
+    struct page_hold hold;
+    page_hold_begin(&hold, v->coll->core->objects->pages);
     int r = scan_start(v, parts, after, after_len, err);
     while (!r) {
         struct scan_part *best = NULL;
@@ -341,6 +369,7 @@ int view_scan(const struct view *v, const char *after, size_t after_len,
         best->docno++;
         r = scan_settle(best, err);
     }
+    page_hold_end(&hold);
     for (uint32_t i = 0; i < v->n_parts; i++) buf_release(&parts[i].id);
     free(parts);
     return r < 0 ? r : 0;
@@ -535,6 +564,13 @@ void engine_counters(struct engine *e, struct engine_counters *ret) {
         ret->cache_pinned_bytes = p.pinned_bytes;
         ret->cache_max_bytes = p.max_bytes;
         ret->cache_evictions = p.evictions;
+    }
+    if (e->disk) {
+        struct disk_cache_counts d;
+        object_store_disk_counts(e->disk, &d);
+        ret->disk_hits = d.hits;
+        ret->disk_misses = d.misses;
+        ret->disk_damaged = d.damaged;
     }
     pthread_mutex_lock(&core->lock);
     for (size_t i = 0; i < core->n_colls; i++) ret->fsyncs += log_fsyncs(core->colls[i]->log);

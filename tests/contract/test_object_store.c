@@ -1,6 +1,6 @@
 /* The object store's promises, over the directory store and each decorator stack. */
 #include "../unit/test.h"
-#include "backend/object_store.h"
+#include "backend/object_store_disk.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,7 +50,18 @@ static struct object_store *open_dir(void) {
     return s;
 }
 
-enum { STACKS = 5 };
+static struct object_store *open_disk(struct object_store *inner) {
+    struct object_store *s = NULL;
+    char path[300];
+    snprintf(path, sizeof path, "%s/.cache", dir);
+    if (object_store_disk_open(inner, path, 1 << 20, &s, &err)) {
+        fprintf(stderr, "%s\n", err.text);
+        abort();
+    }
+    return s;
+}
+
+enum { STACKS = 6 };
 static struct object_store *open_stack(int which) {
     switch (which) {
     case 0:
@@ -61,6 +72,8 @@ static struct object_store *open_stack(int which) {
         return object_store_fault(open_dir());
     case 3:
         return object_store_remote(open_dir(), 0, 0);
+    case 4:
+        return open_disk(object_store_count(open_dir()));
     default:
         return object_store_count(object_store_fault(object_store_remote(open_dir(), 0, 0)));
     }
@@ -753,86 +766,5 @@ TEST(faults) {
     CHECK(object_list_versions(s, "", add_listed, NULL, &err) == -ERR_TIMEOUT);
     CHECK_OK(object_head(s, "a", NULL, NULL, &err));
     buf_release(&b);
-    object_store_close(s);
-}
-
-/* ---- many gets ---- */
-
-TEST(get_many) {
-    FOR_EACH_STACK(s) {
-        struct object_info info;
-        struct object_range x[100];
-        CHECK_OK(put(s, "a", "0123456789", &info));
-        CHECK_OK(put(s, "a", "abcdefghij", NULL));
-        CHECK_OK(object_get_many(s, x, 0, &err));
-        for (size_t i = 0; i < ARRAY_SIZE(x); i++)
-            x[i] = (struct object_range){.key = "a",
-                                         .version = i % 2 ? info.version : NULL,
-                                         .off = i % 12,
-                                         .len = i == 50 ? SIZE_MAX : 1 + i % 3};
-        CHECK_OK(object_get_many(s, x, ARRAY_SIZE(x), &err));
-        for (size_t i = 0; i < ARRAY_SIZE(x); i++) {
-            const char *all = i % 2 ? "0123456789" : "abcdefghij";
-            size_t off = MIN(i % 12, (size_t)10), n = MIN(x[i].len, 10 - off);
-            CHECK(x[i].out.len == n && (!n || !memcmp(x[i].out.data, all + off, n)));
-            buf_release(&x[i].out);
-        }
-        x[7].key = x[3].key = "none";
-        x[9].key = "not//good";
-        CHECK(object_get_many(s, x, ARRAY_SIZE(x), &err) == -ERR_INVALID);
-        for (size_t i = 0; i < ARRAY_SIZE(x); i++) buf_release(&x[i].out);
-        x[9].key = "a";
-        CHECK(object_get_many(s, x, ARRAY_SIZE(x), &err) == -ERR_NOT_FOUND && strstr(err.text, "none"));
-        for (size_t i = 0; i < ARRAY_SIZE(x); i++) {
-            CHECK((x[i].out.len > 0) == (i != 3 && i != 7 && i % 12 < 10)); /* all are tried */
-            buf_release(&x[i].out);
-        }
-    }
-}
-
-TEST(get_many_with_faults) {
-    fresh_dir();
-    struct object_store *f = object_store_fault(open_dir()), *s = object_store_count(f);
-    struct object_counts c;
-    struct object_range x[40];
-    CHECK_OK(put(s, "a", "0123456789", NULL));
-    for (unsigned nth = 0; nth < ARRAY_SIZE(x); nth += 13) {
-        size_t without = 0;
-        for (size_t i = 0; i < ARRAY_SIZE(x); i++) x[i] = (struct object_range){.key = "a", .len = 4};
-        object_store_fault_set(f, "get", nth, FAULT_FAIL);
-        CHECK(object_get_many(s, x, ARRAY_SIZE(x), &err) == -ERR_UNREACHABLE);
-        for (size_t i = 0; i < ARRAY_SIZE(x); i++) {
-            without += !x[i].out.len;
-            buf_release(&x[i].out);
-        }
-        CHECK(without == 1);
-    }
-    object_store_counts(s, &c);
-    CHECK(c.gets == 4 * ARRAY_SIZE(x) && c.waves == 8); /* 40 do not fit into one wave */
-    object_store_close(s);
-}
-
-static void get_one(struct object_store *s) {
-    struct buf b = BUF_INIT;
-    CHECK_OK(object_get(s, "a", NULL, 0, 1, &b, NULL, &err));
-    buf_release(&b);
-}
-
-/* Waves are what follows each other, not what is there in all. */
-TEST(waves) {
-    fresh_dir();
-    struct object_store *s = object_store_count(object_store_remote(open_dir(), 0, 0));
-    struct object_counts c;
-    struct object_range x[20];
-    CHECK_OK(put(s, "a", "0123456789", NULL));
-    for (int i = 0; i < 3; i++) get_one(s);
-    CHECK_OK(object_head(s, "a", NULL, NULL, &err));
-    object_store_counts(s, &c);
-    CHECK(c.waves == 4 && c.gets == 3);
-    for (size_t i = 0; i < ARRAY_SIZE(x); i++) x[i] = (struct object_range){.key = "a", .len = 4};
-    CHECK_OK(object_get_many(s, x, ARRAY_SIZE(x), &err));
-    for (size_t i = 0; i < ARRAY_SIZE(x); i++) buf_release(&x[i].out);
-    object_store_counts(s, &c);
-    CHECK(c.waves == 5 && c.gets == 23 && c.bytes_got == 83);
     object_store_close(s);
 }

@@ -48,7 +48,8 @@ static bool reopen(void) {
     engine_options_init(&o);
     o.data_dir = dir;
     o.partition_bytes = 500;
-    o.simulate_remote = rnd(2); /* every other life reads objects by requests, through a cache that holds nothing */
+    o.simulate_remote =
+        rnd(2); /* every other life reads objects by requests, through a cache that holds nothing */
     o.cache_bytes = 1;
     e = NULL;
     return !engine_open(&o, &e, &err);

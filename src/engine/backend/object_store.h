@@ -34,8 +34,9 @@ struct object_range {
     uint64_t off;
     size_t len;
     struct buf out; /* the caller's to release, also after an error */
+    uint64_t size;  /* out: of the whole version */
 };
-enum { OBJECT_PARALLEL_GETS = 32 };
+enum { OBJECT_PARALLEL_GETS = 64 };
 
 struct object_mapping {
     const uint8_t *data;

@@ -31,7 +31,9 @@ static void *take_gets(void *arg) {
     for (size_t i; (i = atomic_fetch_add(&g->next, 1)) < g->n;) {
         struct object_range *x = &g->ranges[i];
         struct err err = ERR_INIT;
-        int r = object_get(g->store, x->key, x->version, x->off, x->len, &x->out, NULL, &err);
+        struct object_info info = {.size = 0};
+        int r = object_get(g->store, x->key, x->version, x->off, x->len, &x->out, &info, &err);
+        x->size = info.size;
         if (r) failed(g, i, r, &err);
     }
     return NULL;

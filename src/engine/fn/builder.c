@@ -13,6 +13,7 @@
  * base while it is read: it waits until nothing is uncommitted. */
 #include "fn/builder.h"
 #include "fn/catalog.h"
+#include "index/page_cache.h"
 #include "fn/split.h"
 
 #include <limits.h>
@@ -249,8 +250,10 @@ static int restore_base(struct building *b, const struct base *now, struct base 
 static int commit_batch(struct building *b, struct base *base, struct err *err) {
     struct edit e;
     struct base *target = NULL;
+    struct page_hold hold;
     int r = b->batch.stop == LOG_RESTORE ? restore_base(b, base, &target, err) : 0;
     if (r) return r;
+    page_hold_begin(&hold, b->coll->core->objects->pages);
     edit_init(&e, b->coll, target ? target : base);
     base_unref(target);
     e.epoch = b->epoch;
@@ -267,6 +270,7 @@ static int commit_batch(struct building *b, struct base *base, struct err *err) 
                              err);
     if (!r) r = edit_commit(&e, err);
     edit_release(&e);
+    page_hold_end(&hold);
     return r;
 }
 
@@ -334,7 +338,10 @@ static int read_batch(struct pipeline *p, struct building *b, bool *ret_any, str
     struct lookup l = {.stale = p->n > 0};
     struct view *v = view_of_base(p->coll, p->base);
     l.view = v;
+    struct page_hold hold;
+    page_hold_begin(&hold, p->coll->core->objects->pages);
     r = batch_read(p->coll->log, &p->cursor, p->up_to, bytes, true, base_lookup, &l, &b->batch, err);
+    page_hold_end(&hold);
     view_unref(v);
     if (l.refused) {
         p->cursor = before;

@@ -4,6 +4,8 @@
 
 #include <time.h>
 #include "fn/catalog.h"
+#include "index/page_cache.h"
+#include "index/segment_want.h"
 
 enum { PIN_TTL_MS = 15 * 60 * 1000 };
 enum { HOT_MAX_BYTES = 8 << 20 }; /* of dictionaries, over all segments */
@@ -137,6 +139,8 @@ static int open_leaves(struct core *core, struct base *b, struct err *err) {
     struct opening o;
     size_t next = 0;
     bool dictionaries = dictionary_bytes(b) <= HOT_MAX_BYTES;
+    struct page_hold hold;
+    page_hold_begin(&hold, core->objects->pages);
     opening_init(&o, t);
     for (uint32_t i = 0; i < t->n_leaves; i++) {
         const struct leaf *l = &t->leaves[i];
@@ -150,6 +154,7 @@ static int open_leaves(struct core *core, struct base *b, struct err *err) {
     }
     for (uint32_t i = 0; i < t->n_leaves && !r; i++) r = take_leaf(b, i, &o, &next, err);
     opening_release(&o);
+    page_hold_end(&hold);
     return r;
 }
 
@@ -229,15 +234,33 @@ struct view *view_of_base(struct coll *coll, struct base *base) {
     return v;
 }
 
+static bool covers(const struct view *v, uint32_t part, const char *id, size_t len) {
+    if (part >= v->n_base) return true;
+    const struct leaf *l = &v->base->tree->leaves[part];
+    return id_compare(id, len, l->id_min, l->id_min_len) >= 0 &&
+           id_compare(id, len, l->id_max, l->id_max_len) <= 0;
+}
+
+/* Over a remote store: the ids of all segments that may have it, in one wave. */
+static int fetch_ids(const struct view *v, const char *id, size_t len, struct err *err) {
+    struct fetch f = FETCH_INIT;
+    if (object_can_map(v->coll->core->objects)) return 0;
+    for (uint32_t i = 0; i < v->n_base; i++) {
+        if (!covers(v, i, id, len)) continue;
+        segment_want_ids(&f, v->parts[i].segment);
+        segment_want_lookup(&f, v->parts[i].segment);
+    }
+    int r = fetch_run(&f, err);
+    fetch_release(&f);
+    return r;
+}
+
 int view_find(const struct view *v, const char *id, size_t len, uint32_t *ret_part, uint32_t *ret_docno,
               struct err *err) {
+    int ahead = fetch_ids(v, id, len, err);
+    if (ahead) return ahead;
     for (uint32_t i = v->n_parts; i-- > 0;) { /* newest first: most likely alive there */
-        if (i < v->n_base) {
-            const struct leaf *l = &v->base->tree->leaves[i];
-            if (id_compare(id, len, l->id_min, l->id_min_len) < 0 ||
-                id_compare(id, len, l->id_max, l->id_max_len) > 0)
-                continue;
-        }
+        if (!covers(v, i, id, len)) continue;
         int r = segment_find_id(v->parts[i].segment, id, len, ret_docno, err);
         if (r) return r;
         if (*ret_docno == DOCNO_NONE || deletes_has(deletes_bits(v->parts[i].deletes), *ret_docno)) continue;
@@ -403,16 +426,22 @@ static int lock_coll(struct coll *coll, const volatile int *stop, struct err *er
 }
 
 int view_live(struct coll *coll, bool strong, const volatile int *stop, struct view **ret, struct err *err) {
+    struct page_hold hold;
     int r = lock_coll(coll, stop, err);
     if (r) return r;
+    page_hold_begin(&hold, coll->core->objects->pages);
     r = strong ? live_strong(coll, stop, ret, err) : live_built(coll, ret, err);
+    page_hold_end(&hold);
     pthread_mutex_unlock(&coll->lock);
     return r;
 }
 
 int view_live_unless_busy(struct coll *coll, const volatile int *stop, struct view **ret, struct err *err) {
+    struct page_hold hold;
     if (!lock_soon(coll)) return err_set(err, ERR_TIMEOUT, "the unbuilt log is being indexed");
+    page_hold_begin(&hold, coll->core->objects->pages);
     int r = live_strong(coll, stop, ret, err);
+    page_hold_end(&hold);
     pthread_mutex_unlock(&coll->lock);
     return r;
 }

@@ -5,6 +5,7 @@
 #include "fn/view.h"
 #include "index/analyzer.h"
 #include "util/jval.h"
+#include "index/page_cache.h"
 
 #include <stdio.h>
 
@@ -212,7 +213,9 @@ static int filter_match(void *p, uint32_t docno, struct err *err) {
 /* Calls emit for what the query matches in the view. */
 static int emit_matches(struct ingest *in, const struct query *q, struct err *err) {
     struct search_stats stats;
+    struct page_hold hold;
     int r = 0;
+    page_hold_begin(&hold, in->view->coll->core->objects->pages);
     search_stats_init(&stats, q);
     for (uint32_t i = 0; !r && q->n_fuzzy && i < in->view->n_parts; i++) {
         struct view_part *p = &in->view->parts[i];
@@ -231,6 +234,7 @@ static int emit_matches(struct ingest *in, const struct query *q, struct err *er
         if (!r && !none) r = search_matches(q, &stats, &part, NULL, filter_match, &f, err);
     }
     search_stats_release(&stats);
+    page_hold_end(&hold);
     return r;
 }
 

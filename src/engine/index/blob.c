@@ -176,7 +176,8 @@ bool blob_is_remote(const struct blob *b) {
 
 /* ---- reading ---- */
 
-static int need(struct blob *b, uint64_t off, uint64_t len, bool pinned, const uint8_t **ret, struct err *err) {
+static int need(struct blob *b, uint64_t off, uint64_t len, bool pinned, const uint8_t **ret,
+                struct err *err) {
     if (off > b->payload_end || len > b->payload_end - off)
         return err_set(err, ERR_CORRUPT, "object '%s': a reference to bytes %llu+%llu leads outside of it",
                        b->name, (unsigned long long)off, (unsigned long long)len);

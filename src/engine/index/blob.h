@@ -47,7 +47,8 @@ bool blob_is_remote(const struct blob *);
 int blob_need(struct blob *, uint64_t off, uint64_t len, const uint8_t **ret, struct err *);
 uint64_t
 blob_payload_end(const struct blob *); /* offset just behind the payload; it starts at BLOB_HEADER_SIZE */
-/* The same, and in memory until blob_close whatever the bound of the page cache: for what is kept beside the blob. */
+/* The same, and in memory until blob_close whatever the bound of the page cache: for what is kept beside the
+ * blob. */
 int blob_pin(struct blob *, uint64_t off, uint64_t len, const uint8_t **ret, struct err *);
 const char *blob_name(const struct blob *); /* "key@version", for messages */
 int blob_verify_all(struct blob *, struct err *);

@@ -36,5 +36,6 @@ static inline uint32_t blob_page_len(const struct blob *b, uint64_t page) {
 }
 
 /* fetch.c: the same for remote objects. */
-int fetch_open_many(struct object_store *, const struct blob_source *, size_t n, struct blob **ret, struct err *);
+int fetch_open_many(struct object_store *, const struct blob_source *, size_t n, struct blob **ret,
+                    struct err *);
 int fetch_need(struct blob *, uint64_t first, uint64_t last, bool pinned, struct err *);

@@ -118,7 +118,8 @@ void fetch_want(struct fetch *f, struct blob *b, uint64_t off, uint64_t len) {
     if (b->mode != BLOB_FETCHED || !len || off >= b->payload_end) return;
     uint64_t last = (off + MIN(len, b->payload_end - off) - 1) / BLOB_PAGE;
     for (uint64_t page = off / BLOB_PAGE; page <= last; page++)
-        if (!page_set_has(&b->pages, page) && !page_set_take(&b->pages, page, false)) add_run(f, b, page, page);
+        if (!page_set_has(&b->pages, page) && !page_set_take(&b->pages, page, false))
+            add_run(f, b, page, page);
 }
 
 static int run_wave(struct fetch *f, const struct fetch_run *must, struct err *err) {
@@ -166,7 +167,8 @@ int fetch_need(struct blob *b, uint64_t first, uint64_t last, bool pinned, struc
     if (!missing) return 0;
     if (f != &own) return err_set(err, ERR_AGAIN, "object '%s': not read yet", b->name);
     int r = run_wave(&own, &must, err);
-    for (uint64_t page = must.first; page <= last && pinned && !r; page++) page_set_take(&b->pages, page, true);
+    for (uint64_t page = must.first; page <= last && pinned && !r; page++)
+        page_set_take(&b->pages, page, true);
     fetch_release(&own);
     return r;
 }

@@ -55,8 +55,8 @@ static inline bool page_bit(const _Atomic uint64_t *bits, uint64_t page) {
 /* Is the page there, and will it stay for as long as the thread may expect (its hold, else the object's
  * life)? Takes no lock. */
 bool page_set_has(struct page_set *, uint64_t page);
-/* The same with all that can be done without reading: takes back an evicted page that still has its memory, pins it
- * when asked to, or outside of a hold. */
+/* The same with all that can be done without reading: takes back an evicted page that still has its memory,
+ * pins it when asked to, or outside of a hold. */
 bool page_set_take(struct page_set *, uint64_t page, bool pinned);
 /* Publishes a page (pinned, outside of a hold) with these bytes unless it is there; may evict others. */
 void page_set_put(struct page_set *, uint64_t page, const uint8_t *bytes, uint32_t len);

@@ -180,8 +180,10 @@ int segment_doc_size(const struct segment *s, uint32_t docno, uint32_t *ret, str
 }
 
 /* A column that was opened before points into pages that may have been let go since. */
-static int renew_column(const struct segment *s, const struct segment_field *f, uint16_t kind, struct err *err) {
-    const struct region *region = segment_region(s, f, kind), *exists = f ? segment_region(s, f, REGION_EXISTS) : NULL;
+static int renew_column(const struct segment *s, const struct segment_field *f, uint16_t kind,
+                        struct err *err) {
+    const struct region *region = segment_region(s, f, kind),
+                        *exists = f ? segment_region(s, f, REGION_EXISTS) : NULL;
     const uint8_t *p;
     int r = 0;
     if (!blob_is_remote(s->blob)) return 0;
