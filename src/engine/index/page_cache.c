@@ -190,9 +190,10 @@ void page_hold_end(struct page_hold *h) {
 /* ---- sets ---- */
 
 int page_set_init(struct page_set *s, struct page_cache *c, uint64_t size, struct err *err) {
+    uint64_t n = (size + PAGE_BYTES - 1) / PAGE_BYTES;
+    size = n * PAGE_BYTES; /* what is given back must not be a neighbour's */
     void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) return err_sys(err, errno, "could not reserve %llu bytes", (unsigned long long)size);
-    uint64_t n = (size + PAGE_BYTES - 1) / PAGE_BYTES;
     size_t words = (size_t)(n + 63) / 64;
     *s = (struct page_set){.cache = c, .base = p, .size = size, .n_pages = n};
     s->present = xcalloc(words, sizeof *s->present);
