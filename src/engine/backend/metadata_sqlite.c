@@ -321,11 +321,8 @@ static void sqlite_stamp(struct metadata *m, struct meta_stamp *ret) {
     const volatile uint32_t *index = store_of(m)->wal_index;
     uint32_t copies[2][WAL_INDEX_WORDS];
     if (!index) return;
-    for (unsigned c = 0; c < 2; c++) {
-        for (unsigned i = 0; i < WAL_INDEX_WORDS; i++)
-            copies[c][i] = __atomic_load_n(&index[c * WAL_INDEX_WORDS + i], __ATOMIC_RELAXED);
-        __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    }
+    for (unsigned i = 0; i < 2 * WAL_INDEX_WORDS; i++) /* in this order */
+        copies[i / WAL_INDEX_WORDS][i % WAL_INDEX_WORDS] = __atomic_load_n(&index[i], __ATOMIC_ACQUIRE);
     bool ready = copies[0][0] == WAL_INDEX_VERSION && ((const uint8_t *)copies[0])[12];
     ret->known = ready && !memcmp(copies[0], copies[1], sizeof copies[0]);
     memcpy(ret->state, copies[0], sizeof copies[0]);
