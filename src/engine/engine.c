@@ -166,6 +166,7 @@ int engine_coll(struct engine *e, const char *cid, struct coll **ret, struct err
     int r = catalog_get_active(&e->core, cid, &rec, err);
     if (!r) r = core_coll(&e->core, cid, ret, err);
     if (!r) __atomic_store_n(&(*ret)->n_shards, rec.n_shards, __ATOMIC_RELAXED);
+    if (!r) __atomic_store_n(&(*ret)->fixed_shards, rec.fixed_shards, __ATOMIC_RELAXED);
     return r;
 }
 

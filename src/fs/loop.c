@@ -78,6 +78,7 @@ static bool watch(struct loop *l) {
     unsigned quiet = 0;
     bool stuck = false;
     l->to_watch = false;
+    l->watched = true;
     l->standing_by--; /* asleep: cannot be promoted */
     while (!l->ended && !stuck && quiet < QUIET_TICKS) {
         pthread_mutex_unlock(&l->lock);
@@ -98,7 +99,8 @@ static void stand_by(struct loop *l) {
     bool read = false;
     l->standing_by++;
     while (!read && !l->ended && !l->promoted) {
-        if (l->to_watch)
+        /* Without being told: when a request was taken nobody stood by who could be. */
+        if (l->to_watch || (!l->watched && l->busy && !l->reading))
             read = watch(l);
         else
             pthread_cond_wait(&l->standby, &l->lock);
@@ -111,8 +113,7 @@ static void stand_by(struct loop *l) {
 static void took(struct loop *l) {
     l->taken++;
     if (l->busy++) overlap(l);
-    if (l->watched || !l->standing_by)
-        return; /* nobody to watch: many are busy, and the first ready one reads */
+    if (l->watched || !l->standing_by) return; /* who comes to stand by looks itself */
     l->watched = l->to_watch = true;
     pthread_cond_signal(&l->standby);
 }

@@ -65,6 +65,7 @@ struct coll {
         seen_seq;            /* of `current`; guarded by history_lock, so that it can be read at any time */
     uint64_t record_version; /* metadata version of the collection record last seen ACTIVE */
     uint32_t n_shards;       /* of the record last seen; atomic */
+    uint32_t fixed_shards;   /* the same: they were set by hand */
     pthread_mutex_t history_lock; /* of the small things: roots, seen_*, last_error */
     struct snapshot_info *roots;  /* what is known of root versions (they never change), by version */
     size_t n_roots, cap_roots;
