@@ -51,10 +51,11 @@ static void make_rows(uint32_t n, unsigned centers, uint64_t seed) {
 static struct schema *schema_with(unsigned similarity) {
     char json[300];
     struct schema *s;
-    snprintf(json, sizeof json,
-             "{\"dynamic\":false,\"indexConfigs\":{\"v\":{\"type\":\"vector\",\"dimensions\":%d,\"similarity\":"
-             "\"%s\"},\"tag\":{\"type\":\"long\"}}}",
-             DIMENSIONS, similarities[similarity]);
+    snprintf(
+        json, sizeof json,
+        "{\"dynamic\":false,\"indexConfigs\":{\"v\":{\"type\":\"vector\",\"dimensions\":%d,\"similarity\":"
+        "\"%s\"},\"tag\":{\"type\":\"long\"}}}",
+        DIMENSIONS, similarities[similarity]);
     if (schema_parse(json, strlen(json), &s, &err)) abort();
     return s;
 }
@@ -77,7 +78,8 @@ static struct segment *open_bytes(struct blob_writer *out) {
     size_t len;
     uint8_t *bytes = buf_detach(&out->mem, &len);
     blob_writer_release(out);
-    if (blob_open_memory(bytes, len, BLOB_KIND_SEGMENT, &blob, &err) || segment_open(blob, &s, &err)) return NULL;
+    if (blob_open_memory(bytes, len, BLOB_KIND_SEGMENT, &blob, &err) || segment_open(blob, &s, &err))
+        return NULL;
     return s;
 }
 
@@ -130,7 +132,8 @@ static bool same_hits(const struct knn_result *a, const struct knn_result *b) {
 /* How many of the exact hits were found; by score, so that ties count. */
 static uint32_t found_of(const struct knn_result *got, const struct knn_result *exact) {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < got->n && exact->n; i++) n += got->hits[i].score >= exact->hits[exact->n - 1].score;
+    for (uint32_t i = 0; i < got->n && exact->n; i++)
+        n += got->hits[i].score >= exact->hits[exact->n - 1].score;
     return n;
 }
 
@@ -152,8 +155,9 @@ static double recall_of(struct schema *schema, const struct search_part *part, u
         found += found_of(&got, &exact);
         wanted += exact.n;
         for (uint32_t i = 1; i < got.n; i++)
-            whole &= got.hits[i - 1].score > got.hits[i].score || (got.hits[i - 1].score == got.hits[i].score &&
-                                                                 got.hits[i - 1].docno < got.hits[i].docno);
+            whole &=
+                got.hits[i - 1].score > got.hits[i].score ||
+                (got.hits[i - 1].score == got.hits[i].score && got.hits[i - 1].docno < got.hits[i].docno);
         search_knn_release(&exact);
         search_knn_release(&got);
         if (!whole) return -1;
@@ -228,7 +232,8 @@ TEST(exact_is_exact) {
         clusters_set_threshold(500);
         struct segment *s = segment_of(schema, 0, 1);
         clusters_set_threshold(0);
-        struct search_part part = {.segment = s, .doc_hi = rows.n}, plain = {.segment = flat, .doc_hi = rows.n};
+        struct search_part part = {.segment = s, .doc_hi = rows.n},
+                           plain = {.segment = flat, .doc_hi = rows.n};
         CHECK(!vectors_are_clustered(segment_field(flat, "v", 1, FIELD_VECTOR, 0)));
         for (unsigned q = 0; q < 20; q++) {
             float v[DIMENSIONS];
@@ -307,7 +312,8 @@ TEST(identical_rows) {
     clusters_set_threshold(0);
 }
 
-/* Damage that the page checksums would not see: a search stays inside, and what structure there is, is checked. */
+/* Damage that the page checksums would not see: a search stays inside, and what structure there is, is
+ * checked. */
 TEST(damage) {
     struct blob_writer out;
     uint64_t size;

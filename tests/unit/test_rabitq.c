@@ -155,8 +155,7 @@ TEST(estimates_are_within_the_bound) {
                 coded_init(&c, d, RABITQ_BLOCK, inner);
                 const struct rabitq_tail *tail = rabitq_block_tail(c.block, d);
                 double away = 0;
-                for (uint32_t k = 0; k < d; k++)
-                    away += pow((double)c.query[k] - c.centroid[k], 2);
+                for (uint32_t k = 0; k < d; k++) away += pow((double)c.query[k] - c.centroid[k], 2);
                 double shift = inner ? -2 * dot(c.query, c.centroid, d) : away;
                 rabitq_scan_function()(&c.q, c.block, (float)shift, (float)sqrt(away), INFINITY, &e);
                 for (unsigned i = 0; i < RABITQ_BLOCK; i++) {

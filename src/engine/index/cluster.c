@@ -16,8 +16,8 @@ float cluster_centroid(const uint8_t *bytes, float scale, uint32_t padded, float
     return (float)norm;
 }
 
-/* Rough: what matters is where two of them cross. A code costs about 1 ns for 200 dimensions and 1 ns more, a row what
- * its bytes take from memory at 14 GB/s, and a part of the memory's latency. */
+/* Rough: what matters is where two of them cross. A code costs about 1 ns for 200 dimensions and 1 ns more, a
+ * row what its bytes take from memory at 14 GB/s, and a part of the memory's latency. */
 float cluster_exact_cost(uint32_t dimensions, float n) {
     return n * (20 + (float)dimensions * sizeof(float) / 14);
 }
@@ -29,15 +29,21 @@ float cluster_cost(const struct clusters *c, float scanned, float reranked) {
 }
 
 /* The entry of a table for one k that reaches the recall. */
-static struct cluster_calibration entry_for(const struct clusters *c, uint32_t from, uint32_t to, float recall) {
+static struct cluster_calibration entry_for(const struct clusters *c, uint32_t from, uint32_t to,
+                                            float recall) {
     for (uint32_t i = from; i < to; i++)
         if (c->calibrations[i].recall >= recall - 1e-6f) return c->calibrations[i];
-    return (struct cluster_calibration){recall, 0, CLUSTER_ALL_LISTS, CLUSTER_FULL_REACH, (float)c->n_rows, 0};
+    return (struct cluster_calibration){recall,           0, CLUSTER_ALL_LISTS, CLUSTER_FULL_REACH,
+                                        (float)c->n_rows, 0};
 }
 
 struct cluster_calibration clusters_settings(const struct clusters *c, float recall, double k) {
-    const struct cluster_calibration all = {
-        recall, 0, CLUSTER_ALL_LISTS, CLUSTER_FULL_REACH, (float)c->n_rows, (float)MIN(2 * k, (double)c->n_rows)};
+    const struct cluster_calibration all = {recall,
+                                            0,
+                                            CLUSTER_ALL_LISTS,
+                                            CLUSTER_FULL_REACH,
+                                            (float)c->n_rows,
+                                            (float)MIN(2 * k, (double)c->n_rows)};
     uint32_t n = c->n_calibrations, split = 0;
     while (split < n && c->calibrations[split].k == c->calibrations[0].k) split++;
     if (!n || k > (double)c->n_rows * MAX_MEASURED_SHARE) return all;
@@ -51,6 +57,7 @@ struct cluster_calibration clusters_settings(const struct clusters *c, float rec
     b.width = MAX(MAX(a.width, b.width), a.width + part * (b.width - a.width));
     b.reach = MAX(a.reach, b.reach);
     b.scanned = MIN((float)c->n_rows, a.scanned * powf(MAX(b.scanned / MAX(a.scanned, 1.0f), 1.0f), part));
-    b.reranked = MIN((float)c->n_rows, a.reranked * powf(MAX(b.reranked / MAX(a.reranked, 1.0f), 1.0f), part));
+    b.reranked =
+        MIN((float)c->n_rows, a.reranked * powf(MAX(b.reranked / MAX(a.reranked, 1.0f), 1.0f), part));
     return b;
 }

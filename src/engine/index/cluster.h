@@ -1,10 +1,11 @@
-/* Clustered vectors: an inverted file of RaBitQ codes over the rows of a vector field, for approximate search.
+/* Clustered vectors: an inverted file of RaBitQ codes over the rows of a vector field, for approximate
+ * search.
  *
- * Rows are rotated (rotate.h), made relative to their mean and divided by k-means (kmeans.h) into lists; a list holds
- * one-bit codes of the rows less their centroid (rabitq.h). A search ranks the lists by their centroids, scans the
- * codes of the nearest ones, and computes the exact similarity of the rows whose estimate leaves them a chance.
- * How many lists and how much of a chance follows from the recall asked for, by a table that is measured when
- * the clusters are made. Design: docs/VECTORS.md. Format: docs/FORMAT.md. */
+ * Rows are rotated (rotate.h), made relative to their mean and divided by k-means (kmeans.h) into lists; a
+ * list holds one-bit codes of the rows less their centroid (rabitq.h). A search ranks the lists by their
+ * centroids, scans the codes of the nearest ones, and computes the exact similarity of the rows whose
+ * estimate leaves them a chance. How many lists and how much of a chance follows from the recall asked for,
+ * by a table that is measured when the clusters are made. Design: docs/VECTORS.md. Format: docs/FORMAT.md. */
 #pragma once
 #include "index/rabitq.h"
 #include "index/rotate.h"
@@ -28,8 +29,8 @@ struct clusters {
     bool inner_product; /* keys are -2 <q, o>; else squared distances */
     bool normalised;    /* rows and query as directions (cosine) */
     struct rotation rotation;
-    float spread;               /* root of the mean squared distance of a row to its centroid */
-    const float *mean;          /* of the rotated rows */
+    float spread;                /* root of the mean squared distance of a row to its centroid */
+    const float *mean;           /* of the rotated rows */
     const uint32_t *first_block; /* n_lists + 1 */
     const float *scales, *norms; /* of the centroids; their squared lengths */
     const uint8_t *centroids;    /* n_lists x padded: scale * (byte - 64) */
@@ -53,8 +54,8 @@ struct cluster_source {
 int clusters_make(const struct cluster_source *, struct clusters *ret, struct err *);
 /* Of clusters in memory. */
 void clusters_free(struct clusters *);
-/* Whether so many rows get clusters: not where an exact scan is as fast, and not in segments that live in memory (the
- * unbuilt log), which must be made quickly. */
+/* Whether so many rows get clusters: not where an exact scan is as fast, and not in segments that live in
+ * memory (the unbuilt log), which must be made quickly. */
 bool clusters_wanted(uint32_t n_rows, bool in_memory);
 /* For tests: clusters from so many rows on, in memory too; 0: the default. */
 void clusters_set_threshold(uint32_t n_rows);
@@ -78,17 +79,19 @@ struct cluster_search {
     float width, reach;
     const uint64_t *dead, *filter; /* by document; NULL: none is dead, all are allowed */
     const volatile int *cancel;
-    uint32_t skip_row; /* RABITQ_NO_ROW: none */
+    uint32_t skip_row;              /* RABITQ_NO_ROW: none */
     uint64_t n_scanned, n_reranked; /* out: added to */
 };
 struct cluster_hit {
     float score;
     uint32_t row;
 };
-/* The k best found, best first, ties by row; exact scores. ret: room for k. ERR_CANCELED, ERR_TIMEOUT, ERR_CORRUPT. */
+/* The k best found, best first, ties by row; exact scores. ret: room for k. ERR_CANCELED, ERR_TIMEOUT,
+ * ERR_CORRUPT. */
 int cluster_search_run(struct cluster_search *, struct cluster_hit *ret, uint32_t *ret_n, struct err *);
 /* The settings for a recall of the `k` nearest (below 1). */
 struct cluster_calibration clusters_settings(const struct clusters *, float recall, double k);
-/* About how long a search takes that scans and reranks so many rows, and an exact scan of `n` rows one by one, in ns. */
+/* About how long a search takes that scans and reranks so many rows, and an exact scan of `n` rows one by
+ * one, in ns. */
 float cluster_cost(const struct clusters *, float scanned, float reranked);
 float cluster_exact_cost(uint32_t dimensions, float n);

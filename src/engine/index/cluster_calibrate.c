@@ -1,8 +1,8 @@
 /* What recall costs, measured: rows of the segment as queries, each held out from its own answer.
  *
- * Two things lose neighbours: lists that are not scanned (width) and estimates that are off by more than is allowed
- * for (reach). Their losses are measured apart, add up, and for each recall the cheapest pair is stored that loses
- * less than nine tenths of what it may. Then the pair is run. */
+ * Two things lose neighbours: lists that are not scanned (width) and estimates that are off by more than is
+ * allowed for (reach). Their losses are measured apart, add up, and for each recall the cheapest pair is
+ * stored that loses less than nine tenths of what it may. Then the pair is run. */
 #include <math.h>
 
 #include "index/cluster_internal.h"
@@ -10,12 +10,20 @@
 #include "index/kmeans.h"
 #include "index/parallel.h"
 
-enum { MAX_QUERIES = 400, QUERIES_PER_ITEM = 32, MARGIN = 16, SMALL_K = 10, LARGE_K = 100, MAX_WIDTHS = 24, MAX_WIDENINGS = 12 };
+enum {
+    MAX_QUERIES = 320,
+    QUERIES_PER_ITEM = 32,
+    MARGIN = 16,
+    SMALL_K = CLUSTER_LEAST_K,
+    LARGE_K = 100,
+    MAX_WIDTHS = 24,
+    MAX_WIDENINGS = 12
+};
 #define FIRST_WIDTH 0.08f
 #define WIDTH_STEP  1.3f
 #define WIDE_REACH  2.5f /* loses next to nothing */
 
-static const float recalls[] = {0.5f, 0.7f,  0.8f, 0.85f, 0.9f,  0.93f, 0.95f,
+static const float recalls[] = {0.5f,  0.7f,  0.8f,  0.85f,  0.9f,  0.93f,  0.95f,
                                 0.96f, 0.97f, 0.98f, 0.985f, 0.99f, 0.995f, 0.999f};
 static const float reaches[] = {0.2f, 0.4f, 0.6f, 0.8f, 1.0f, 1.2f, 1.4f, 1.6f, 1.8f, 2.0f, 2.25f};
 enum { N_RECALLS = ARRAY_SIZE(recalls), N_REACHES = ARRAY_SIZE(reaches) };
@@ -27,13 +35,15 @@ struct calibrating {
     uint32_t n_queries, k_max; /* neighbours known of each query */
     float *kth;                /* n_queries x k_max: the scores of the nearest, best first */
     /* one run over all queries */
-    uint32_t k;
+    uint32_t k, n_run; /* the first so many */
     float width, reach;
     double *found, *scanned, *reranked;
 };
 
+/* Evenly over the rows, and so are those of the first half. */
 static uint32_t query_row(const struct calibrating *p, size_t query) {
-    return (uint32_t)(((uint64_t)query * p->s->n + p->s->n / 2) / p->n_queries);
+    uint64_t half = (p->n_queries + 1) / 2, place = query < half ? 2 * query : 2 * (query - half) + 1;
+    return (uint32_t)((place * p->s->n + p->s->n / 2) / p->n_queries);
 }
 
 static void query_of(const struct calibrating *p, size_t query, struct vector_query *ret) {
@@ -82,7 +92,8 @@ static float quick_key(const struct calibrating *p, uint32_t row, float product)
 static void truth_item(void *ctx, size_t item) {
     struct calibrating *p = ctx;
     const struct cluster_source *s = p->s;
-    uint32_t first = (uint32_t)item * QUERIES_PER_ITEM, n = MIN((uint32_t)QUERIES_PER_ITEM, p->n_queries - first);
+    uint32_t first = (uint32_t)item * QUERIES_PER_ITEM,
+             n = MIN((uint32_t)QUERIES_PER_ITEM, p->n_queries - first);
     uint32_t max = p->k_max + MARGIN, counts[QUERIES_PER_ITEM] = {0};
     struct near *lists = xmalloc((size_t)n * max * sizeof *lists);
     float *queries = xmalloc((size_t)n * s->dimensions * sizeof *queries);
@@ -144,12 +155,12 @@ struct point {
 };
 
 static struct point run(struct calibrating *p, uint32_t k, float width, float reach, float setting) {
-    double found = 0, scanned = 0, reranked = 0, n = p->n_queries;
+    double found = 0, scanned = 0, reranked = 0, n = p->n_run;
     p->k = k;
     p->width = width;
     p->reach = reach;
-    parallel_for(p->n_queries, run_item, p);
-    for (uint32_t q = 0; q < p->n_queries; q++) {
+    parallel_for(p->n_run, run_item, p);
+    for (uint32_t q = 0; q < p->n_run; q++) {
         found += p->found[q];
         scanned += p->scanned[q];
         reranked += p->reranked[q];
@@ -181,7 +192,8 @@ static void measure(struct calibrating *p, uint32_t k, struct curves *curves) {
         curves->reaches[i] = run(p, k, curves->widths[middle].setting, reaches[i], reaches[i]);
 }
 
-/* The least width that loses no more; by a line through the logarithms of the losses. False: there is none. */
+/* The least width that loses no more; by a line through the logarithms of the losses. False: there is none.
+ */
 static bool width_for(const struct curves *curves, float loss, struct point *ret) {
     unsigned i = 0;
     while (i < curves->n_widths && curves->widths[i].loss > loss) i++;
@@ -199,9 +211,8 @@ static bool width_for(const struct curves *curves, float loss, struct point *ret
 static struct cluster_calibration settle(const struct calibrating *p, const struct curves *curves, uint32_t k,
                                          float recall) {
     const struct point *last = &curves->widths[curves->n_widths - 1];
-    struct cluster_calibration best = {recall,           k,
-                                       CLUSTER_ALL_LISTS, CLUSTER_FULL_REACH,
-                                       (float)p->s->n,   last->reranked};
+    struct cluster_calibration best = {
+        recall, k, CLUSTER_ALL_LISTS, CLUSTER_FULL_REACH, (float)p->s->n, last->reranked};
     float allowed = (1 - recall) * 0.9f, least = INFINITY;
     for (unsigned i = 0; i < N_REACHES; i++) {
         const struct point *reach = &curves->reaches[i];
@@ -211,8 +222,8 @@ static struct cluster_calibration settle(const struct calibrating *p, const stru
         float cost = cluster_cost(p->c, width.scanned, reach->reranked);
         if (cost >= least) continue;
         least = cost;
-        best = (struct cluster_calibration){recall,        k, width.setting, reach->setting,
-                                            width.scanned, reach->reranked};
+        best = (struct cluster_calibration){recall,         k, width.setting, reach->setting, width.scanned,
+                                            reach->reranked};
     }
     return best;
 }
@@ -238,6 +249,7 @@ int clusters_calibrate(const struct cluster_source *s, struct clusters *c, struc
     uint32_t ks[2] = {SMALL_K, LARGE_K};
     struct curves curves;
     p.n_queries = MAX(1u, MIN((uint32_t)MAX_QUERIES, s->n / 4));
+    p.n_run = p.n_queries;
     p.k_max = MIN((uint32_t)LARGE_K, MAX(1u, s->n / 4));
     p.kth = xcalloc((size_t)p.n_queries * p.k_max, sizeof *p.kth);
     p.found = xcalloc(p.n_queries, sizeof *p.found);
@@ -247,6 +259,7 @@ int clusters_calibrate(const struct cluster_source *s, struct clusters *c, struc
     for (unsigned i = 0; i < ARRAY_SIZE(ks) && !merge_canceled(s->cancel); i++) {
         uint32_t k = MIN(ks[i], p.k_max);
         if (i && k <= c->calibrations[c->n_calibrations - 1].k) break;
+        if (i) p.n_run = (p.n_queries + 1) / 2; /* each has more neighbours */
         measure(&p, k, &curves);
         for (unsigned r = 0; r < N_RECALLS; r++)
             c->calibrations[c->n_calibrations++] = confirm(&p, settle(&p, &curves, k, recalls[r]));

@@ -3,9 +3,11 @@
 #include "index/cluster.h"
 #include "index/index.h"
 
-/* A byte of a centroid is its value in units of its scale, and this. 7 bits: products of pairs fit 16 bits. */
+/* A byte of a centroid is its value in units of its scale, and this. 7 bits: products of pairs fit 16 bits.
+ */
 enum { CENTROID_ZERO = 64, CENTROID_MOST = 63 };
-#define CLUSTER_ALL_LISTS 1e9f /* a width that stops at no list */
+enum { CLUSTER_LEAST_K = 10 };  /* the least k that is measured */
+#define CLUSTER_ALL_LISTS  1e9f /* a width that stops at no list */
 #define CLUSTER_FULL_REACH 4.0f
 
 /* Measures what recall needs, and sets the table. */

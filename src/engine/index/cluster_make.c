@@ -30,12 +30,12 @@ struct making {
     uint32_t padded;
     float *mean;
     struct centroid_panels panels;
-    float *centroids;     /* as they are stored: scale * (byte - zero) */
-    uint32_t *lists;      /* of each row */
-    uint32_t *order;      /* rows by list */
-    uint32_t *starts;     /* n_lists + 1 */
-    double *squares;      /* by item: sum of squared distances to the centroids */
-    float *distances;     /* of each row: squared distance to its centroid */
+    float *centroids; /* as they are stored: scale * (byte - zero) */
+    uint32_t *lists;  /* of each row */
+    uint32_t *order;  /* rows by list */
+    uint32_t *starts; /* n_lists + 1 */
+    double *squares;  /* by item: sum of squared distances to the centroids */
+    float *distances; /* of each row: squared distance to its centroid */
     uint8_t *blocks;
 };
 
@@ -134,7 +134,8 @@ static void assign_item(void *ctx, size_t item) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
         double square = 0;
-        for (uint32_t d = 0; d < m->padded; d++) square += (double)rows[i * m->padded + d] * rows[i * m->padded + d];
+        for (uint32_t d = 0; d < m->padded; d++)
+            square += (double)rows[i * m->padded + d] * rows[i * m->padded + d];
         sum += MAX(0.0, square + distances[i]);
     }
     m->squares[item] = sum;

@@ -13,7 +13,8 @@ enum { PREFETCH_ROWS = 4, BLOCKS_PER_POLL = 256, WAVE_LISTS = 64 };
 /* ---- centroids ---- */
 
 /* Products of the query's bytes with each centroid's: at most 127 * 127 * 2 in a pair fits 16 bits. */
-static void products_plain(const uint8_t *centroids, uint32_t n, uint32_t padded, const int8_t *q, int32_t *ret) {
+static void products_plain(const uint8_t *centroids, uint32_t n, uint32_t padded, const int8_t *q,
+                           int32_t *ret) {
     for (uint32_t c = 0; c < n; c++, centroids += padded) {
         int32_t sum = 0;
         for (uint32_t d = 0; d < padded; d++) sum += centroids[d] * q[d];
@@ -29,8 +30,8 @@ __attribute__((target("avx2"))) static inline int32_t sum_lanes(__m256i v) {
     return _mm_cvtsi128_si32(s);
 }
 
-__attribute__((target("avx2"))) static void products_avx2(const uint8_t *centroids, uint32_t n, uint32_t padded,
-                                                          const int8_t *q, int32_t *ret) {
+__attribute__((target("avx2"))) static void products_avx2(const uint8_t *centroids, uint32_t n,
+                                                          uint32_t padded, const int8_t *q, int32_t *ret) {
     const __m256i ones = _mm256_set1_epi16(1);
     for (uint32_t c = 0; c < n; c++, centroids += padded) {
         __m256i sum = _mm256_setzero_si256();
@@ -64,14 +65,15 @@ struct running {
     struct cluster_search *s;
     const struct clusters *c;
     struct rabitq_query tables;
-    float *q;           /* rotated, relative to the mean unless keys are inner products */
-    float norm;         /* of q */
-    float offset;       /* exact keys are this much above those of the clusters' space */
-    uint64_t *lists;    /* a heap: (key of the centroid, list), least first */
+    float *q;        /* rotated, relative to the mean unless keys are inner products */
+    float norm;      /* of q */
+    float offset;    /* exact keys are this much above those of the clusters' space */
+    uint64_t *lists; /* a heap: (key of the centroid, list), least first */
     uint32_t n_lists;
-    float *highs;       /* the k least upper bounds, a heap, greatest first */
+    float *highs; /* the `bound` least upper bounds, a heap, greatest first */
     uint32_t n_highs;
-    float most;         /* above it no key can be among the k best */
+    uint32_t bound; /* k, but at least CLUSTER_LEAST_K: what the settings are measured for */
+    float most;     /* above it no key can be among the best */
     struct candidate *candidates;
     size_t n, cap;
     struct cluster_hit *hits; /* a heap, worst first */
@@ -131,7 +133,8 @@ static void rank_lists(struct running *run, int8_t *bytes, int32_t *products) {
     for (uint32_t d = 0; d < padded; d++) most = MAX(most, fabsf(run->q[d]));
     float step = most > 0 ? most / 127 : 1, per_step = 1 / step;
     for (uint32_t d = 0; d < padded; d++) {
-        bytes[d] = (int8_t)lrintf(run->q[d] * per_step);
+        float v = run->q[d] * per_step;
+        bytes[d] = (int8_t)(v < 0 ? v - 0.5f : v + 0.5f);
         sum += bytes[d];
     }
     centroid_products(c, bytes, products);
@@ -148,7 +151,7 @@ static void rank_lists(struct running *run, int8_t *bytes, int32_t *products) {
 /* ---- codes ---- */
 
 static void highs_add(struct running *run, float high) {
-    uint32_t k = run->s->k, i;
+    uint32_t k = run->bound, i;
     float *heap = run->highs;
     if (run->n_highs < k) {
         for (i = run->n_highs++; i && heap[(i - 1) / 2] < high; i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
@@ -205,16 +208,18 @@ static int scan_list(struct running *run, uint32_t list, float key, rabitq_scan_
     return 0;
 }
 
-/* A list is worth a scan while the bisector between its centroid and the nearest one is less than `width` from
- * the query, in units of the k-th distance: (d^2 - d_1^2) / 2 |c - c_1|, with the spread for the distance of centroids.
- * For inner products, while a row of usual length behind the centroid could be that good. */
+/* A list is worth a scan while the bisector between its centroid and the nearest one is less than `width`
+ * from the query, in units of the k-th distance: (d^2 - d_1^2) / 2 |c - c_1|, with the spread for the
+ * distance of centroids. For inner products, while a row of usual length behind the centroid could be that
+ * good. */
 static bool is_worth(const struct running *run, float key, float first) {
-    if (run->n_highs < run->s->k || run->s->width >= CLUSTER_ALL_LISTS) return true;
+    if (run->n_highs < run->bound || run->s->width >= CLUSTER_ALL_LISTS) return true;
     if (run->c->inner_product) return key - 2 * run->s->width * run->norm * run->c->spread <= run->most;
     return key - first <= run->s->width * sqrtf(MAX(run->most, 0.0f)) * run->c->spread;
 }
 
-/* Of a remote object: the lists that will be scanned in any case, as one wave. The order of the heap will do. */
+/* Of a remote object: the lists that will be scanned in any case, as one wave. The order of the heap will do.
+ */
 static int want_lists(const struct running *run, struct err *err) {
     const struct clusters *c = run->c;
     struct fetch f = FETCH_INIT;
@@ -342,8 +347,8 @@ static int score_row(struct running *run, uint32_t row, struct err *err) {
     return 0;
 }
 
-/* Candidates by their lower bounds, until the next one cannot be among the best any more. Rows are asked for some
- * candidates ahead. */
+/* Candidates by their lower bounds, until the next one cannot be among the best any more. Rows are asked for
+ * some candidates ahead. */
 static int rerank(struct running *run, struct err *err) {
     struct candidate ahead[PREFETCH_ROWS];
     size_t taken = 0, done = 0;
@@ -366,11 +371,12 @@ static int rerank(struct running *run, struct err *err) {
 
 int cluster_search_run(struct cluster_search *s, struct cluster_hit *ret, uint32_t *ret_n, struct err *err) {
     struct running run = {.s = s, .c = s->clusters, .most = INFINITY, .hits = ret};
+    run.bound = MAX(s->k, (uint32_t)CLUSTER_LEAST_K);
     uint32_t padded = run.c->rotation.padded;
     size_t at_q = 4 * (size_t)padded, at_bytes = at_q + padded * sizeof(float), at_lists = at_bytes + padded;
     size_t at_products = at_lists + run.c->n_lists * sizeof *run.lists;
     size_t at_highs = at_products + run.c->n_lists * sizeof(int32_t);
-    uint8_t *memory = aligned_alloc(32, (at_highs + s->k * sizeof *run.highs + 31) / 32 * 32);
+    uint8_t *memory = aligned_alloc(32, (at_highs + run.bound * sizeof *run.highs + 31) / 32 * 32);
     if (!memory) abort();
     run.q = (float *)(memory + at_q);
     run.lists = (uint64_t *)(memory + at_lists);

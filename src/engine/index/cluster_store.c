@@ -26,8 +26,8 @@ static void put_padding(struct buf *b, size_t align) {
 
 static void put_header(struct buf *b, const struct clusters *c) {
     buf_add_u16(b, CLUSTER_VERSION);
-    buf_add_u16(b, (uint16_t)((c->inner_product ? FLAG_INNER_PRODUCT : 0) |
-                              (c->normalised ? FLAG_NORMALISED : 0)));
+    buf_add_u16(
+        b, (uint16_t)((c->inner_product ? FLAG_INNER_PRODUCT : 0) | (c->normalised ? FLAG_NORMALISED : 0)));
     buf_add_u32(b, c->rotation.dimensions);
     buf_add_u32(b, c->rotation.padded);
     buf_add_u32(b, c->n_rows);
@@ -107,8 +107,8 @@ static bool get_calibrations(struct cursor *in, struct clusters *c) {
         k->reach = get_float(in);
         k->scanned = get_float(in);
         k->reranked = get_float(in);
-        ok &= k->recall >= 0 && k->recall <= 1 && k->k && k->width >= 0 && k->reach >= 0 && isfinite(k->reach) &&
-              k->scanned >= 0 && k->reranked >= 0;
+        ok &= k->recall >= 0 && k->recall <= 1 && k->k && k->width >= 0 && k->reach >= 0 &&
+              isfinite(k->reach) && k->scanned >= 0 && k->reranked >= 0;
     }
     return ok && !in->bad;
 }
@@ -151,7 +151,8 @@ int clusters_open(const struct segment_field *f, struct clusters **ret, struct e
     bool ok = region->off % CENTROID_ALIGN == 0 && get_header(&in, c, &seed) && get_calibrations(&in, c) &&
               get_arrays(&in, p, c) && arrays_fit(c) && c->rotation.dimensions == f->spec.dimensions &&
               c->n_rows == f->stats.n_docs && c->inner_product == inner &&
-              c->normalised == (similarity == SIMILARITY_COSINE) && codes && codes->off % CENTROID_ALIGN == 0 &&
+              c->normalised == (similarity == SIMILARITY_COSINE) && codes &&
+              codes->off % CENTROID_ALIGN == 0 &&
               codes->len == c->n_blocks * (uint64_t)rabitq_block_size(c->rotation.padded);
     if (!ok) {
         free(c);
@@ -207,7 +208,8 @@ int clusters_verify(const struct segment_field *f, const struct clusters *c, str
         if (r) break;
         float norm = cluster_centroid(c->centroids + (size_t)i * c->rotation.padded, c->scales[i],
                                       c->rotation.padded, NULL);
-        if (norm != c->norms[i] || !list_fits(c, i, blocks, seen)) r = segment_field_corrupt(f, err, "clusters");
+        if (norm != c->norms[i] || !list_fits(c, i, blocks, seen))
+            r = segment_field_corrupt(f, err, "clusters");
     }
     if (!r && bitmap_count(seen, c->n_rows) != c->n_rows) r = segment_field_corrupt(f, err, "clusters");
     free(seen);

@@ -64,7 +64,8 @@ static void refill_empty(struct lloyd *l) {
         for (uint32_t o = 1; o < l->k; o++)
             if (l->starts[o + 1] - l->starts[o] > l->starts[largest + 1] - l->starts[largest]) largest = o;
         uint32_t middle = l->starts[largest] + (l->starts[largest + 1] - l->starts[largest] + c) / 2;
-        const float *row = l->rows + (size_t)l->order[MIN(middle, l->starts[largest + 1] - 1)] * l->dimensions;
+        const float *row =
+            l->rows + (size_t)l->order[MIN(middle, l->starts[largest + 1] - 1)] * l->dimensions;
         memcpy(l->centroids + (size_t)c * l->dimensions, row, l->dimensions * sizeof *row);
     }
 }

@@ -1,8 +1,9 @@
-/* k-means clusters of many vectors: trained level by level, so that the time grows with n sqrt(k) and not with n k.
+/* k-means clusters of many vectors: trained level by level, so that the time grows with n sqrt(k) and not
+ * with n k.
  *
- * Training (Lloyd's algorithm) first divides the sample into about sqrt(k) groups, then each group into its share
- * of the k clusters, then refines all of them together. Vectors are assigned to the nearest centroid. All of it
- * follows from the sample and the seed; threads do not show (parallel.h). */
+ * Training (Lloyd's algorithm) first divides the sample into about sqrt(k) groups, then each group into its
+ * share of the k clusters, then refines all of them together. Vectors are assigned to the nearest centroid.
+ * All of it follows from the sample and the seed; threads do not show (parallel.h). */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -25,11 +26,12 @@ struct centroid_panels {
 };
 void centroid_panels_init(struct centroid_panels *, const float *centroids, uint32_t n, uint32_t dimensions);
 void centroid_panels_release(struct centroid_panels *);
-/* The nearest centroid of each row (Euclidean; of equals the first), and its squared distance less |row|^2 (NULL: not
- * wanted). One thread. */
-void centroid_panels_nearest(const struct centroid_panels *, const float *rows, size_t n, uint32_t *ret_nearest,
-                             float *ret_distance);
+/* The nearest centroid of each row (Euclidean; of equals the first), and its squared distance less |row|^2
+ * (NULL: not wanted). One thread. */
+void centroid_panels_nearest(const struct centroid_panels *, const float *rows, size_t n,
+                             uint32_t *ret_nearest, float *ret_distance);
 /* <row, centroid> of up to CENTROID_TILE rows, which are given by their addresses:
  * products[r * n_padded + c], n_padded being n rounded up to a multiple of 16. dimensions may be any. */
 enum { CENTROID_TILE = 6 };
-void centroid_panels_products(const struct centroid_panels *, const float *const *rows, size_t n, float *products);
+void centroid_panels_products(const struct centroid_panels *, const float *const *rows, size_t n,
+                              float *products);

@@ -26,7 +26,8 @@ void rabitq_block_init(uint8_t *block, uint32_t dimensions) {
     }
 }
 
-/* Groups g and g + 1 stand side by side, 16 bytes each: byte i has the bits of place i and, above, of i + 16. */
+/* Groups g and g + 1 stand side by side, 16 bytes each: byte i has the bits of place i and, above, of i + 16.
+ */
 static void put_bits(uint8_t *block, uint32_t dimensions, unsigned place, const float *residual) {
     uint8_t *at = block + place % HALF;
     for (uint32_t d = 0; d < dimensions; d += GROUP, at += HALF) {
@@ -165,12 +166,12 @@ __attribute__((target("avx2"))) static uint32_t scan_avx2(const struct rabitq_qu
         sum_groups(block + (size_t)g * HALF, q->tables + (size_t)g * PATTERNS,
                    MIN(groups - g, (uint32_t)CHUNK_GROUPS), sums);
     for (unsigned i = 0; i < 4; i++) {
-        __m256 product = _mm256_add_ps(
-            _mm256_mul_ps(_mm256_set1_ps(q->scale), _mm256_cvtepi32_ps(sums[i])), _mm256_set1_ps(q->offset));
+        __m256 product = _mm256_add_ps(_mm256_mul_ps(_mm256_set1_ps(q->scale), _mm256_cvtepi32_ps(sums[i])),
+                                       _mm256_set1_ps(q->offset));
         __m256 key = _mm256_add_ps(_mm256_add_ps(_mm256_loadu_ps(tail->add + 8 * i), _mm256_set1_ps(shift)),
                                    _mm256_mul_ps(_mm256_loadu_ps(tail->rescale + 8 * i), product));
-        __m256 low = _mm256_sub_ps(
-            key, _mm256_mul_ps(_mm256_loadu_ps(tail->error + 8 * i), _mm256_set1_ps(reach)));
+        __m256 low =
+            _mm256_sub_ps(key, _mm256_mul_ps(_mm256_loadu_ps(tail->error + 8 * i), _mm256_set1_ps(reach)));
         _mm256_store_ps(ret->key + 8 * i, key);
         _mm256_store_ps(ret->low + 8 * i, low);
         __m256 below = _mm256_cmp_ps(low, _mm256_set1_ps(most), _CMP_LT_OQ);

@@ -1,4 +1,5 @@
-/* VECTOR: float32 rows, and clusters of them where there are many. A document has at most one vector per field, the first that fits.
+/* VECTOR: float32 rows, and clusters of them where there are many. A document has at most one vector per
+ * field, the first that fits.
  */
 #include <math.h>
 

@@ -1,9 +1,10 @@
 /* Products of vectors.
  *
- * vector_dot and vector_square give the same bits on every machine: element i goes to lane i mod 32, lanes are
- * added in order of i, then halves are added to each other down to one. Wider registers compute the same lanes,
- * and nothing is fused; so a score never depends on where it was computed. Everything else about vectors
- * (rotation, clusters, codes) decides only which rows are looked at, and may use what the machine has. */
+ * vector_dot and vector_square give the same bits on every machine: element i goes to lane i mod 32, lanes
+ * are added in order of i, then halves are added to each other down to one. Wider registers compute the same
+ * lanes, and nothing is fused; so a score never depends on where it was computed. Everything else about
+ * vectors (rotation, clusters, codes) decides only which rows are looked at, and may use what the machine
+ * has. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

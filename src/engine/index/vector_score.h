@@ -1,6 +1,7 @@
 /* The similarity of a query vector with rows, with the scores of Lucene's VectorSimilarityFunction.
  *
- *     euclidean 1 / (1 + d^2)    cosine, dot_product (1 + x) / 2    max_inner_product x < 0 ? 1 / (1 - x) : x + 1
+ *     euclidean 1 / (1 + d^2)    cosine, dot_product (1 + x) / 2    max_inner_product x < 0 ? 1 / (1 - x) : x
+ * + 1
  *
  * Scores are finite and not negative. The same bits everywhere (vector_math.h). */
 #pragma once

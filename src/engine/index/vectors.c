@@ -53,8 +53,11 @@ void vectors_writer_finish(struct vectors_writer *w) {
 int vectors_writer_finish_clustered(struct vectors_writer *w, const struct index_spec *spec,
                                     const float *const *rows, uint32_t n, const volatile int *cancel,
                                     struct err *err) {
-    struct cluster_source source = {
-        .rows = rows, .n = n, .dimensions = spec->dimensions, .similarity = spec->similarity, .cancel = cancel};
+    struct cluster_source source = {.rows = rows,
+                                    .n = n,
+                                    .dimensions = spec->dimensions,
+                                    .similarity = spec->similarity,
+                                    .cancel = cancel};
     struct clusters c;
     int r = 0;
     bool clustered = clusters_wanted(n, w->out->blob->fd < 0);
@@ -108,7 +111,8 @@ static int read_regions(const struct segment_field *f, struct vectors_cache *c, 
     v->rows = (const float *)p_rows;
     v->norms = (const float *)p_norms;
     v->docs = (const uint32_t *)p_docs;
-    if (!documents_fit(v, segment_n_docs(f->segment))) return segment_field_corrupt(f, err, "vector documents");
+    if (!documents_fit(v, segment_n_docs(f->segment)))
+        return segment_field_corrupt(f, err, "vector documents");
     v->dense = v->docs[v->n - 1] == v->n - 1;
     r = clusters_open(f, &c->clusters, err);
     v->clusters = c->clusters;
@@ -135,9 +139,8 @@ int vectors_open_lazy(const struct segment_field *f, struct vectors *ret, struct
         return err_set(err, ERR_UNSUPPORTED, "field '%s' has no vectors", f->spec.path);
     if (!c) {
         c = xcalloc(1, sizeof *c);
-        c->vectors = (struct vectors){.n = f->stats.n_docs,
-                                      .dimensions = f->spec.dimensions,
-                                      .similarity = f->spec.similarity};
+        c->vectors = (struct vectors){
+            .n = f->stats.n_docs, .dimensions = f->spec.dimensions, .similarity = f->spec.similarity};
         if (c->vectors.n) r = read_regions(f, c, err);
         if (r) {
             vectors_cache_free(c);

@@ -1,7 +1,8 @@
 /* Nearest neighbours: per part either an exact scan (knn_scan.c) or a search of the segment's clusters
  * (index/cluster.h), whichever promises the recall asked for at less cost. Both give exact similarities.
  *
- * The choice and the answer are functions of the segment, its dead and hidden documents and the query alone. */
+ * The choice and the answer are functions of the segment, its dead and hidden documents and the query alone.
+ */
 #include "query/collect.h"
 #include "query/knn_internal.h"
 
@@ -88,8 +89,8 @@ static int search_clusters(const struct knn_part *p, const struct cluster_calibr
     return r;
 }
 
-static int search_part(struct search_ctx *ctx, size_t part, const struct query_node *node,
-                       struct knn_part *p, struct collector *c, struct err *err) {
+static int search_part(struct search_ctx *ctx, size_t part, const struct query_node *node, struct knn_part *p,
+                       struct collector *c, struct err *err) {
     struct cluster_calibration settings;
     search_ctx_part(ctx, part);
     const struct segment_field *field = search_ctx_field(ctx, node);

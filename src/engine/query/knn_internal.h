@@ -10,10 +10,10 @@ struct knn_part {
     struct vector_query query;
     const volatile int *cancel;
     const struct segment *segment;
-    struct vectors vectors;         /* opened without the rows */
+    struct vectors vectors;        /* opened without the rows */
     const uint64_t *dead, *filter; /* by document; NULL: none is dead, all are allowed */
-    uint32_t lo, hi;                /* documents */
-    uint32_t n_allowed;             /* documents alive and allowed, with a vector or without */
+    uint32_t lo, hi;               /* documents */
+    uint32_t n_allowed;            /* documents alive and allowed, with a vector or without */
 };
 /* The allowed documents among 64 * word to 64 * word + 63, as bits. */
 uint64_t knn_allowed_word(const struct knn_part *, uint32_t word);

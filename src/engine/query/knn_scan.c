@@ -1,7 +1,7 @@
 /* Exact nearest neighbours: every allowed row, as fast as memory gives them.
  *
- * Rows are handled in lots: first their numbers, so that deletes and filters are looked at by word and rows can be
- * asked for ahead, then their products, then the scores. */
+ * Rows are handled in lots: first their numbers, so that deletes and filters are looked at by word and rows
+ * can be asked for ahead, then their products, then the scores. */
 #include "query/collect.h"
 #include "query/knn_internal.h"
 
