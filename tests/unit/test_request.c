@@ -214,6 +214,23 @@ TEST(json_body) {
     GIVES(body, "{\"query\":\"a\",\"query\":\"b\"}", "20: the query is not valid JSON: duplicate");
 }
 
+TEST(recall) {
+    GIVES(spec, "*:*?near=7&recall=0.4", "19: option \"recall\": expected a number from 0.5 to 1");
+    struct query_request q;
+    static const char *const bad[] = {"?near=7&recall=1.5", "?near=7&recall=", "?near=7&recall=nan",
+                                      "?near=7&recall=0x1", "?near=7&recall=-1", "a?recall=0.9"};
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        query_request_init(&q);
+        CHECK(query_request_parse_spec(bad[i], strlen(bad[i]), &q, &err) == -ERR_INVALID &&
+              strstr(err.text, "recall"));
+        query_request_release(&q);
+    }
+    query_request_init(&q);
+    CHECK_OK(query_request_parse_spec("?near=7&recall=0.75", 19, &q, &err));
+    CHECK(q.recall == 0.75f);
+    query_request_release(&q);
+}
+
 TEST(window) {
     struct schema *s = test_schema(schema_json);
     struct query_request q;

@@ -8,7 +8,8 @@
 #include <immintrin.h>
 #endif
 
-enum { PREFETCH_ROWS = 4, BLOCKS_PER_POLL = 256, WAVE_LISTS = 64 };
+enum { PREFETCH_ROWS = 4, BLOCKS_PER_POLL = 256, WAVE_LISTS = 64, WIDTH = 8 };
+enum { CUT_PLACE = 8, CUT_STRIDE = 16 };
 
 /* ---- centroids ---- */
 
@@ -57,6 +58,10 @@ static void centroid_products(const struct clusters *c, const int8_t *q, int32_t
 
 /* ---- one search ---- */
 
+typedef float float8 __attribute__((vector_size(32)));
+typedef float8 loose_float8 __attribute__((aligned(4)));
+typedef int32_t int8x __attribute__((vector_size(32)));
+
 struct candidate {
     float low;
     uint32_t row;
@@ -70,6 +75,7 @@ struct running {
     float offset;    /* exact keys are this much above those of the clusters' space */
     uint64_t *lists; /* a heap: (key of the centroid, list), least first */
     uint32_t n_lists;
+    float *keys, cut;   /* of all lists; the heap has those up to the cut first */
     float *highs; /* the `bound` least upper bounds, a heap, greatest first */
     uint32_t n_highs;
     uint32_t bound; /* k, but at least CLUSTER_LEAST_K: what the settings are measured for */
@@ -110,42 +116,77 @@ static void lists_sift(uint64_t *heap, uint32_t n, uint32_t i) {
 static void turn_query(struct running *run) {
     const struct clusters *c = run->c;
     const struct vector_query *query = run->s->query;
+    vector_product *dot = vector_dot_function();
     uint32_t padded = c->rotation.padded;
-    double norm = 0, with_mean = 0;
     rotation_apply(&c->rotation, query->vector, run->q);
     float scale = c->normalised && query->norm > 0 ? 1 / query->norm : 1;
-    for (uint32_t d = 0; d < padded; d++) {
-        run->q[d] *= scale;
-        with_mean += (double)run->q[d] * c->mean[d];
-        if (!c->inner_product) run->q[d] -= c->mean[d];
-        norm += (double)run->q[d] * run->q[d];
+    float8 *q = (float8 *)run->q;
+    const loose_float8 *mean = (const loose_float8 *)c->mean;
+    for (uint32_t i = 0; i < padded / WIDTH; i++) q[i] = c->inner_product ? q[i] : q[i] * scale - mean[i];
+    run->norm = sqrtf(dot(run->q, run->q, padded));
+    run->offset = c->inner_product ? -2 * dot(run->q, c->mean, padded) : 0;
+}
+
+/* The query in bytes; returns what one of their units is, and their sum. */
+static float query_bytes(const struct running *run, int8_t *bytes, int32_t *ret_sum) {
+    const float8 *q = (const float8 *)run->q;
+    uint32_t n = run->c->rotation.padded / WIDTH;
+    float8 largest = {0};
+    int8x sum = {0};
+    float most = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        float8 size = (float8)((int8x)q[i] & INT32_MAX);
+        int8x more = size > largest;
+        largest = (float8)(((int8x)size & more) | ((int8x)largest & ~more));
     }
-    run->norm = (float)sqrt(norm);
-    run->offset = c->inner_product ? (float)(-2 * with_mean) : 0;
+    for (unsigned i = 0; i < WIDTH; i++) most = MAX(most, largest[i]);
+    float step = most > 0 ? most / 127 : 1, per_step = 1 / step;
+    for (uint32_t i = 0; i < n; i++) {
+        const float8 half = {0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f};
+        float8 signed_half = (float8)((int8x)half | ((int8x)q[i] & INT32_MIN));
+        int8x v = __builtin_convertvector(q[i] * per_step + signed_half, int8x);
+        for (unsigned k = 0; k < WIDTH; k++) bytes[i * WIDTH + k] = (int8_t)v[k];
+        sum += v;
+    }
+    *ret_sum = 0;
+    for (unsigned i = 0; i < WIDTH; i++) *ret_sum += sum[i];
+    return step;
+}
+
+/* Lists whose key is up to the cut (or, the second time, above it) into the heap. */
+static void heap_lists(struct running *run, bool above) {
+    run->n_lists = 0;
+    for (uint32_t i = 0; i < run->c->n_lists; i++)
+        if ((run->keys[i] > run->cut) == above) run->lists[run->n_lists++] = order_of(run->keys[i], i);
+    for (uint32_t i = run->n_lists / 2; i-- > 0;) lists_sift(run->lists, run->n_lists, i);
+}
+
+/* A cut below which about 128 lists are, from a sample of the keys. More than those are rarely needed. */
+static float pick_cut(const float *keys, uint32_t n) {
+    float least[CUT_PLACE];
+    uint32_t held = 0;
+    if (n < 4 * CUT_PLACE * CUT_STRIDE) return INFINITY;
+    for (uint32_t i = 0; i < n; i += CUT_STRIDE) {
+        if (held == CUT_PLACE && keys[i] >= least[held - 1]) continue;
+        uint32_t at = held < CUT_PLACE ? held++ : held - 1;
+        for (; at && least[at - 1] > keys[i]; at--) least[at] = least[at - 1];
+        least[at] = keys[i];
+    }
+    return least[CUT_PLACE - 1];
 }
 
 /* Ranks the lists. Their keys are those of their centroids, from the query in bytes. */
 static void rank_lists(struct running *run, int8_t *bytes, int32_t *products) {
     const struct clusters *c = run->c;
-    uint32_t padded = c->rotation.padded;
-    float most = 0;
-    int32_t sum = 0;
-    for (uint32_t d = 0; d < padded; d++) most = MAX(most, fabsf(run->q[d]));
-    float step = most > 0 ? most / 127 : 1, per_step = 1 / step;
-    for (uint32_t d = 0; d < padded; d++) {
-        float v = run->q[d] * per_step;
-        bytes[d] = (int8_t)(v < 0 ? v - 0.5f : v + 0.5f);
-        sum += bytes[d];
-    }
+    int32_t sum;
+    float step = query_bytes(run, bytes, &sum), square = run->norm * run->norm;
     centroid_products(c, bytes, products);
-    float square = run->norm * run->norm;
-    run->n_lists = c->n_lists;
     for (uint32_t i = 0; i < c->n_lists; i++) {
         float product = c->scales[i] * step * (float)(products[i] - CENTROID_ZERO * sum);
-        float key = c->inner_product ? -2 * product : MAX(0.0f, square + c->norms[i] - 2 * product);
-        run->lists[i] = order_of(key, i);
+        run->keys[i] = c->inner_product ? -2 * product : MAX(0.0f, square + c->norms[i] - 2 * product);
     }
-    for (uint32_t i = run->n_lists / 2; i-- > 0;) lists_sift(run->lists, run->n_lists, i);
+    run->cut = pick_cut(run->keys, c->n_lists);
+    heap_lists(run, false);
 }
 
 /* ---- codes ---- */
@@ -264,7 +305,12 @@ static int scan_lists(struct running *run, struct err *err) {
             if (merge_canceled(run->s->cancel)) return 0; /* the caller reports it */
         }
         run->lists[0] = run->lists[--run->n_lists];
-        lists_sift(run->lists, run->n_lists, 0);
+        if (run->n_lists) {
+            lists_sift(run->lists, run->n_lists, 0);
+        } else if (run->cut < INFINITY) {
+            heap_lists(run, true);
+            run->cut = INFINITY;
+        }
     }
     return 0;
 }
@@ -375,11 +421,13 @@ int cluster_search_run(struct cluster_search *s, struct cluster_hit *ret, uint32
     uint32_t padded = run.c->rotation.padded;
     size_t at_q = 4 * (size_t)padded, at_bytes = at_q + padded * sizeof(float), at_lists = at_bytes + padded;
     size_t at_products = at_lists + run.c->n_lists * sizeof *run.lists;
-    size_t at_highs = at_products + run.c->n_lists * sizeof(int32_t);
+    size_t at_keys = at_products + run.c->n_lists * sizeof(int32_t);
+    size_t at_highs = at_keys + run.c->n_lists * sizeof *run.keys;
     uint8_t *memory = aligned_alloc(32, (at_highs + run.bound * sizeof *run.highs + 31) / 32 * 32);
     if (!memory) abort();
     run.q = (float *)(memory + at_q);
     run.lists = (uint64_t *)(memory + at_lists);
+    run.keys = (float *)(memory + at_keys);
     run.highs = (float *)(memory + at_highs);
     turn_query(&run);
     rank_lists(&run, (int8_t *)(memory + at_bytes), (int32_t *)(memory + at_products));

@@ -70,6 +70,7 @@ static void print_bool(const struct query_node *n, bool top, struct buf *out) {
 
 static void print_knn(const struct query_node *n, struct buf *out) {
     buf_printf(out, "knn(k=%u", n->k);
+    if (n->recall != KNN_DEFAULT_RECALL) buf_printf(out, ",recall=%g", (double)n->recall);
     if (n->filter) {
         buf_adds(out, ",filter=");
         print_node(n->filter, true, out);

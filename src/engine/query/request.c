@@ -358,6 +358,8 @@ static int parse_options(struct spec *s, size_t at) {
     }
     if (s->q->near_id && s->q->near_text)
         return err_set(s->err, ERR_INVALID, "expected near or like, not both");
+    if (s->q->recall > 0 && !s->q->near_id && !s->q->near_text)
+        return err_set(s->err, ERR_INVALID, "recall: expected near or like, which it is of");
     if (s->q->near_field && !s->q->near_id &&
         !s->q->near_text) { /* without near it is where bare words are looked up */
         s->q->default_field = s->q->near_field;
