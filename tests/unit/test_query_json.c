@@ -190,13 +190,15 @@ TEST(other_objects) {
 }
 
 TEST(recall) {
-    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"recall\":0.9}}", "v:knn(k=10,recall=0.9)");
+    GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"recall\":0.9}}",
+          "v:knn(k=10,recall=0.9)");
     GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"recall\":1}}", "v:knn(k=10,recall=1)");
     GIVES("{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"recall\":null}}", "v:knn(k=10)");
     static const char *const bad[] = {"0.49", "1.01", "0", "-1", "\"0.9\"", "true", "[]"};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         char text[200];
-        snprintf(text, sizeof text, "{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"recall\":%s}}", bad[i]);
+        snprintf(text, sizeof text,
+                 "{\"knn\":{\"field\":\"v\",\"queryVector\":[1,2],\"k\":10,\"recall\":%s}}", bad[i]);
         GIVES(text, "0: query.knn: expected a number from 0.5 to 1 as \"recall\"");
     }
 }

@@ -217,7 +217,7 @@ TEST(json_body) {
 TEST(recall) {
     GIVES(spec, "*:*?near=7&recall=0.4", "19: option \"recall\": expected a number from 0.5 to 1");
     struct query_request q;
-    static const char *const bad[] = {"?near=7&recall=1.5", "?near=7&recall=", "?near=7&recall=nan",
+    static const char *const bad[] = {"?near=7&recall=1.5", "?near=7&recall=",   "?near=7&recall=nan",
                                       "?near=7&recall=0x1", "?near=7&recall=-1", "a?recall=0.9"};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         query_request_init(&q);

@@ -248,7 +248,7 @@ int clusters_calibrate(const struct cluster_source *s, struct clusters *c, struc
     struct calibrating p = {.s = s, .c = c};
     uint32_t ks[2] = {SMALL_K, LARGE_K};
     struct curves curves;
-    p.n_queries = MAX(1u, MIN((uint32_t)MAX_QUERIES, s->n / 4));
+    p.n_queries = MAX(1u, MIN((uint32_t)MAX_QUERIES, s->n / 8));
     p.n_run = p.n_queries;
     p.k_max = MIN((uint32_t)LARGE_K, MAX(1u, s->n / 4));
     p.kth = xcalloc((size_t)p.n_queries * p.k_max, sizeof *p.kth);

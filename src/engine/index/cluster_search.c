@@ -75,8 +75,8 @@ struct running {
     float offset;    /* exact keys are this much above those of the clusters' space */
     uint64_t *lists; /* a heap: (key of the centroid, list), least first */
     uint32_t n_lists;
-    float *keys, cut;   /* of all lists; the heap has those up to the cut first */
-    float *highs; /* the `bound` least upper bounds, a heap, greatest first */
+    float *keys, cut; /* of all lists; the heap has those up to the cut first */
+    float *highs;     /* the `bound` least upper bounds, a heap, greatest first */
     uint32_t n_highs;
     uint32_t bound; /* k, but at least CLUSTER_LEAST_K: what the settings are measured for */
     float most;     /* above it no key can be among the best */
