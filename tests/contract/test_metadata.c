@@ -331,10 +331,10 @@ TEST(stamps_hide_no_write_of_another_process) {
         }
         stale += known < before;
         buf_release(&b);
-    } while (before < STAMPED);
+    } while (before < STAMPED || !kept_used); /* once it is quiet the stamp stays */
     int status;
     waitpid(pid, &status, 0);
-    CHECK(!status && !stale && known == STAMPED && kept_used > 0);
+    CHECK(!status && !stale && known == STAMPED);
     metadata_close(m);
     munmap(done, sizeof *done);
 }
