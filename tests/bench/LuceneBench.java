@@ -79,6 +79,7 @@ public class LuceneBench {
         config.setRAMBufferSizeMB(1024);
         config.setOpenMode(IndexWriterConfig.OpenMode.CREATE);
         config.setUseCompoundFile(false);
+        long before = os.getProcessCpuTime();
         long start = System.nanoTime();
         IndexWriter writer = new IndexWriter(new MMapDirectory(dir), config);
         AtomicInteger next = new AtomicInteger();
@@ -89,17 +90,18 @@ public class LuceneBench {
         }
         for (Thread t : workers) t.join();
         writer.commit();
-        double committed = (System.nanoTime() - start) / 1e9;
+        double committed = (System.nanoTime() - start) / 1e9, cpu = (os.getProcessCpuTime() - before) / 1e9;
         writer.forceMerge(1);
         writer.commit();
         double merged = (System.nanoTime() - start) / 1e9;
         writer.close();
-        System.out.printf("{\"documents\":%d,\"committed\":%.4f,\"merged\":%.4f}%n", lines.size(), committed, merged);
+        System.out.printf("{\"documents\":%d,\"cpu_seconds\":%.4f,\"committed\":%.4f,\"merged\":%.4f}%n", lines.size(), cpu,
+            committed, merged);
     }
 
     // ---- queries ----
 
-    final com.sun.management.OperatingSystemMXBean os =
+    static final com.sun.management.OperatingSystemMXBean os =
         (com.sun.management.OperatingSystemMXBean) java.lang.management.ManagementFactory.getOperatingSystemMXBean();
     final IndexSearcher searcher;
     final Map<String, List<String>> sets = new HashMap<>();

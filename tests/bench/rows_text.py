@@ -1,6 +1,7 @@
 """Rows of full text: queries inside the engine and through the mount, ingest, durable writes, size on disk."""
 import json
 import os
+import resource
 import shutil
 import subprocess
 import time
@@ -181,25 +182,38 @@ def document_rows(bench, client, m, source):
 
 # ---- ingest ----
 
-def cp_round(bench, source, serial):
+def cpu_of_children():
+    """Of the commands that have ended."""
+    u = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return u.ru_utime + u.ru_stime
+
+
+def cpu_of(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def cp_round(bench, source, n, serial):
     """cp through the mount until close has returned (durable), then until everything is built."""
     d, name = bench.env.path(f"ingest{serial}"), f"mnt-ingest{serial}"
     m = bench.env.mount(data=d, name=name)
     m.make("c", SCHEMA)
-    start = time.perf_counter()
+    cpu, start = cpu_of_children(), time.perf_counter()
     subprocess.run(["cp", f"{source}/docs.jsonl", m("c/ingest/docs.jsonl")], check=True)
     durable = time.perf_counter() - start
     bench.env.ldbfs("build", "c", data=d, timeout=1200)
     built = time.perf_counter() - start
+    cpu = cpu_of_children() - cpu + cpu_of(m.pid())
     status = m.status("c")
     peak = m.memory_peak()
     m.stop()
     bench.env.ldbfs("build", "--full", "c", data=d, timeout=1200)
     merged = time.perf_counter() - start
     shutil.rmtree(d)
-    if status["documents"] <= 0:
-        raise Failed("nothing was ingested")
-    return {"durable": durable, "committed": built, "merged": merged, "peak": peak}
+    if status["documents"] != n:
+        raise Failed(f"{status['documents']} documents after the ingest of {n}")
+    return {"durable": durable, "committed": built, "merged": merged, "peak": peak, "cpu_seconds": cpu}
 
 
 def ingest(bench):
@@ -215,7 +229,7 @@ def ingest(bench):
                     os.unlink(f)
             return run_json(*command)
         return one
-    sides = {"ldbfs": lambda: cp_round(bench, source, next(serial))}
+    sides = {"ldbfs": lambda: cp_round(bench, source, n, next(serial))}
     for name, target, command in (("FTS5", "fts_bench", ("index", tmp, f"{source}/docs.tsv")),
                                   ("Lucene, 1 thread", "LuceneBench.class", ("index", tmp, f"{source}/docs.tsv", 1)),
                                   ("Lucene, 2 threads", "LuceneBench.class", ("index", tmp, f"{source}/docs.tsv", 2))):
@@ -234,8 +248,9 @@ def ingest(bench):
         for name in [x for x in got if x != "ldbfs"]:
             r, goal = ratio(mine, got[name], key, "low"), 2 if name == "FTS5" else 3
             judged = key == "committed"
+            cpu = f" (CPU {ratio(mine, got[name], 'cpu_seconds', 'low'):.2f}x)" if judged else ""
             rows.append(Row(f"ingest of {n:,} reviews by cp until {what}, beside {name}", f"{goal}x" if judged else "",
-                            f"{number(rate(got[name], key))}/s", f"{number(rate(mine, key))}/s", f"{r:.2f}x",
+                            f"{number(rate(got[name], key))}/s", f"{number(rate(mine, key))}/s", f"{r:.2f}x{cpu}",
                             (r >= goal if name == "FTS5" else r > goal) if judged else None))
     rows.append(Row("cp until durable", ours=f"{number(rate(mine, 'durable'))}/s, "
                     f"{number(median(facts['bytes'] / r['durable'] for r in mine) / 1e6)} MB/s"))
