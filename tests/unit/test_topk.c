@@ -1,6 +1,8 @@
 /* Skipping never shows: every query is run scoring each match, and by bounds, with every variant of the inner
- * loops, in every division of the same documents. Totals, the highest score, hits, order and bits must agree.
+ * loops, in every division of the same documents, with and without bitmaps of frequent terms. Totals, the
+ * highest score, hits, order and bits must agree.
  */
+#include "index/inverted_internal.h"
 #include "query/facet.h"
 #include "query/kernels.h"
 #include "query/topk.h"
@@ -24,20 +26,24 @@ static void random_text(struct doc *d, uint32_t number) {
         d->tokens[i] = i && rnd(4) == 0 ? d->tokens[i - 1] : random_word();
     if (rnd(3)) d->tags[d->n_tags++] = rnd_skewed(N_TAGS);
     if (rnd(2)) d->nums[d->n_nums++] = (int64_t)rnd(40) - 20;
+    for (uint32_t i = rnd(4); i; i--) d->weights[rnd_skewed(N_FEATURES)] = random_weight();
 }
 
 static bool set_up(struct corpus *c, struct layout layouts[3]) {
     static const char schema[] =
         "{\"indexConfigs\":{\"title\":{\"type\":\"text\",\"analyzers\":[\"standard\"]},\"tag\":{\"type\":"
-        "\"keyword\"},\"num\":{\"type\":\"long\"}}}";
+        "\"keyword\"},\"num\":{\"type\":\"long\"},\"sparse\":{\"type\":\"sparseVector\"}}}";
     struct err err = ERR_INIT;
     *c = (struct corpus){xmalloc(N_DOCS * sizeof *c->docs), N_DOCS};
     for (uint32_t i = 0; i < N_DOCS; i++) random_text(&c->docs[i], i);
     qsort(c->docs, c->n, sizeof *c->docs, compare_docs);
     model = c;
     if (schema_parse(schema, strlen(schema), &test_schema, &err)) return false;
-    return layout_split(&layouts[0], c, 1) && layout_split(&layouts[1], c, 5) &&
-           layout_merge(&layouts[2], &layouts[1]);
+    if (!layout_split(&layouts[0], c, 1)) return false;
+    encoder_without_bitmaps(true);
+    bool ok = layout_split(&layouts[1], c, 5) && layout_merge(&layouts[2], &layouts[1]);
+    encoder_without_bitmaps(false);
+    return ok;
 }
 
 static void tear_down(struct corpus *c, struct layout layouts[3]) {
@@ -81,6 +87,8 @@ static struct query_node *random_clause(struct query *q, unsigned depth) {
         return node;
     case 2:
         return rnd(3) ? random_bool(q, depth) : node_new(q, QUERY_ALL, NULL, 0);
+    case 3:
+        return sparse_node(q);
     default:
         return term_node(q, random_word());
     }
@@ -169,7 +177,10 @@ TEST(skipping_never_shows) {
     CHECK(set_up(&c, layouts));
     for (int i = 0; i < 400; i++) {
         struct query *q = query_new();
-        q->root = i % 8 == 0 ? term_node(q, random_word()) : random_bool(q, (unsigned)i % 3);
+        q->root = i % 8 == 0   ? term_node(q, random_word())
+                  : i % 8 == 1 ? sparse_node(q)
+                               : random_bool(q, (unsigned)i % 3);
+        if (i % 8 == 1) q->root->boost = random_boost();
         if (i % 5 == 0) {
             q->n_facets = 1;
             q->facets[0] = (struct facet_field){"tag", FIELD_KEYWORD};

@@ -3,6 +3,11 @@
 #include "index/bitpack.h"
 #include "index/inverted_internal.h"
 
+static bool without_bitmaps;
+void encoder_without_bitmaps(bool on) {
+    without_bitmaps = on;
+}
+
 void encoder_init(struct encoder *e, bool has_freqs, bool has_positions, const uint8_t *norms,
                   struct blob_writer *out, inverted_ord_fn *ord_fn, void *ctx) {
     memset(e, 0, sizeof *e);
@@ -12,7 +17,7 @@ void encoder_init(struct encoder *e, bool has_freqs, bool has_positions, const u
     e->ord_ctx = ctx;
     e->region.has_freqs = has_freqs;
     e->region.has_positions = has_positions;
-    e->region.has_bitmaps = true;
+    e->region.has_bitmaps = !without_bitmaps;
     e->region.postings_off = blob_writer_off(out);
 }
 
@@ -212,7 +217,7 @@ static int write_postings(struct encoder *e, uint32_t *ret_len, struct err *err)
     size_t n_blocks = e->last_docs.len / 4;
     unsigned pos_width = !e->region.has_positions ? 0 : e->positions.len <= UINT32_MAX ? 4 : 8;
     uint64_t start = blob_writer_off(e->out);
-    bool dense = n_blocks > 1 && postings_is_dense(e->df, e->prev_doc);
+    bool dense = e->region.has_bitmaps && n_blocks > 1 && postings_is_dense(e->df, e->prev_doc);
     size_t bitmap_len = dense ? e->bitmap.len : 0;
     if (skip_size(e, n_blocks, pos_width) + e->impacts.len + e->data.len + bitmap_len > UINT32_MAX - 64)
         return err_set(err, ERR_TOO_LARGE, "cannot write a segment: the postings of one term exceed 4 GB");

@@ -82,6 +82,8 @@ struct encoder {
 void encoder_init(struct encoder *, bool has_freqs, bool has_positions, const uint8_t *norms,
                   struct blob_writer *out, inverted_ord_fn *, void *ctx);
 void encoder_release(struct encoder *);
+/* Tests: indexes as they were before there were bitmaps. */
+void encoder_without_bitmaps(bool);
 void encoder_term(struct encoder *, const void *term, size_t len);
 /* positions: freq of them, NULL when there are none. */
 void encoder_doc(struct encoder *, uint32_t docno, uint32_t freq, const uint32_t *positions);

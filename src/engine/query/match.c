@@ -208,8 +208,8 @@ uint32_t match_first(struct match *m, uint32_t from) {
 
 static int point_open(struct search_ctx *ctx, struct match *m, struct err *err) {
     m->point = arena_zalloc(&ctx->arena, sizeof *m->point);
-    int r =
-        scorer_open_postings(ctx, m->field, &m->info, m->leaf && m->leaf->score.norms, false, m->point, err);
+    int r = scorer_open_postings(ctx, m->field, &m->info, m->leaf && term_score_reads_freqs(&m->leaf->score),
+                                 false, m->point, err);
     if (!r) postings_advance(m->point, ctx->lo);
     return r;
 }
@@ -237,6 +237,25 @@ static int count_matches(struct search_ctx *ctx, struct match **clauses, uint32_
         *ret += match;
     }
     return r;
+}
+
+/* Tokens in their order, added in double, rounded once. */
+static int score_sparse(struct search_ctx *ctx, struct match *m, uint32_t doc, bool *ret_match,
+                        float *ret_score, struct err *err) {
+    double sum = 0;
+    *ret_match = false;
+    for (uint32_t i = 0; i < m->n_sum; i++) {
+        struct match *token = m->sum[i];
+        bool match;
+        float ignored;
+        int r = score_term(ctx, token, doc, &match, &ignored, err);
+        if (r) return r;
+        *ret_match |= match;
+        if (match && token->leaf)
+            sum += token->leaf->score.token * (double)sparse_decode(postings_freq(token->point));
+    }
+    *ret_score = m->boost * (float)sum;
+    return 0;
 }
 
 static int score_bool(struct search_ctx *ctx, struct match *m, uint32_t doc, bool *ret_match,
@@ -268,7 +287,7 @@ int match_score(struct search_ctx *ctx, struct match *m, uint32_t doc, bool *ret
         *ret_score = *ret_match && m->leaf ? m->leaf->score.fixed : 0;
         return 0;
     default:
-        return score_bool(ctx, m, doc, ret_match, ret_score, err);
+        return (m->sparse ? score_sparse : score_bool)(ctx, m, doc, ret_match, ret_score, err);
     }
 }
 
@@ -287,6 +306,8 @@ static bool supports(const struct search_ctx *ctx, const struct query_node *node
     case QUERY_REGEX:
     case QUERY_EXISTS:
         return ++*n <= MATCH_MAX_LEAVES;
+    case QUERY_SPARSE:
+        return (*n += MIN(node->n_terms, (uint32_t)MATCH_MAX_LEAVES + 1)) <= MATCH_MAX_LEAVES;
     case QUERY_FUZZY:
         if (!ctx->stats || node->fuzzy_no >= ctx->stats->n_fuzzy) return false;
         node = ctx->stats->fuzzy[node->fuzzy_no].node;
@@ -318,6 +339,7 @@ static struct match_leaf *leaf_new(struct search_ctx *ctx, struct match_leaves *
  * with the inverse of the length, so no posting's score is above. */
 float term_score_bound(const struct term_score *s, const struct impact *impacts, unsigned n) {
     float best = 0;
+    if (s->token > 0) return n ? term_score_token(s, impacts[n - 1].freq) : 0; /* frequencies ascend */
     if (!s->norms) return s->fixed;
     for (unsigned i = 0; i < n; i++) {
         float product = (float)impacts[i].freq * s->norm_inverse[impacts[i].norm];
@@ -326,12 +348,11 @@ float term_score_bound(const struct term_score *s, const struct impact *impacts,
     return s->weight - s->weight / (1.0f + best);
 }
 
-static int leaf_open(struct search_ctx *ctx, struct match *m, const struct query_node *node, float boost,
-                     struct match_leaves *leaves, struct err *err) {
-    struct match_leaf *leaf = leaf_new(ctx, leaves, m);
+/* leaf->score is set. */
+static int leaf_open(struct search_ctx *ctx, struct match *m, struct match_leaf *leaf, struct err *err) {
     struct impact impacts[8];
-    int r = scorer_term_score(ctx, node, m->field, boost, &leaf->score, err);
-    if (!r) r = scorer_open_postings(ctx, m->field, &m->info, leaf->score.norms, false, &leaf->postings, err);
+    int r = scorer_open_postings(ctx, m->field, &m->info, term_score_reads_freqs(&leaf->score), false,
+                                 &leaf->postings, err);
     if (r) return r;
     leaf->df = m->info.df;
     leaf->list_bound =
@@ -341,23 +362,62 @@ static int leaf_open(struct search_ctx *ctx, struct match *m, const struct query
     return 0;
 }
 
-static int term_new(struct search_ctx *ctx, const struct query_node *node, float boost, bool scored,
-                    struct match_leaves *leaves, struct match *m, struct match **ret, struct err *err) {
+/* *ret NULL: the segment does not have the term. */
+static int term_open(struct search_ctx *ctx, const struct query_node *node, uint32_t which, bool scored,
+                     struct match *m, struct match **ret, struct err *err) {
     m->kind = MATCH_TERM;
+    m->hi = ctx->hi;
     m->field = search_ctx_field(ctx, node);
+    *ret = NULL;
     if (!m->field) return 0;
-    int r = term_find(m->field, node->terms[0].text, node->terms[0].len, &m->info, err);
+    int r = term_find(m->field, node->terms[which].text, node->terms[which].len, &m->info, err);
     if (r || !m->info.df) return r;
     m->cost = m->info.df;
     m->postings = arena_alloc(&ctx->arena, sizeof *m->postings);
     r = scorer_open_postings(ctx, m->field, &m->info, false, false, m->postings, err);
     if (r) return r;
     if (!m->postings->bitmap_words) postings_advance(m->postings, ctx->lo);
-    *ret = m;
-    if (!scored) return 0;
-    m->own = arena_alloc(&ctx->arena, MATCH_WORDS * sizeof *m->own);
+    if (scored) m->own = arena_alloc(&ctx->arena, MATCH_WORDS * sizeof *m->own);
     m->own_begin = DOCNO_NONE;
-    return leaf_open(ctx, m, node, boost, leaves, err);
+    *ret = m;
+    return 0;
+}
+
+static int term_new(struct search_ctx *ctx, const struct query_node *node, float boost, bool scored,
+                    struct match_leaves *leaves, struct match *m, struct match **ret, struct err *err) {
+    int r = term_open(ctx, node, 0, scored, m, ret, err);
+    if (r || !*ret || !scored) return r;
+    struct match_leaf *leaf = leaf_new(ctx, leaves, m);
+    r = scorer_term_score(ctx, node, m->field, boost, &leaf->score, err);
+    return r ? r : leaf_open(ctx, m, leaf, err);
+}
+
+/* A sparse product, as a bool of its tokens. */
+static int sparse_new(struct search_ctx *ctx, const struct query_node *node, float boost, bool scored,
+                      struct match_leaves *leaves, struct match *m, struct match **ret, struct err *err) {
+    m->kind = MATCH_BOOL;
+    m->sparse = true;
+    m->boost = boost;
+    m->need = 1;
+    m->sum = m->should = arena_alloc(&ctx->arena, ((size_t)node->n_terms + 1) * sizeof(struct match *));
+    for (uint32_t i = 0; i < node->n_terms; i++) {
+        struct match *token = arena_zalloc(&ctx->arena, sizeof *token);
+        int r = term_open(ctx, node, i, scored, token, &token, err);
+        if (r) return r;
+        if (!token) continue;
+        m->sum[m->n_sum++] = token;
+        m->cost += token->cost;
+        if (!scored) continue;
+        struct match_leaf *leaf = leaf_new(ctx, leaves, token);
+        leaf->score = (struct term_score){.token = (double)node->token_weights[i], .weight = boost};
+        if ((r = leaf_open(ctx, token, leaf, err))) return r;
+    }
+    m->n_should = m->n_sum;
+    m->cost = MIN(m->cost, (uint64_t)m->hi);
+    if (scored) leaves->nested = true;
+    if (scored) leaves->tiny = MAX(leaves->tiny, boost * 1e-30f);
+    if (m->n_should) *ret = m;
+    return 0;
 }
 
 static void bits_new(struct search_ctx *ctx, const uint64_t *bits, float boost, bool scored,
@@ -461,6 +521,8 @@ int match_new(struct search_ctx *ctx, const struct query_node *node, float boost
         return 0;
     case QUERY_TERM:
         return term_new(ctx, node, boost, scored, leaves, m, ret, err);
+    case QUERY_SPARSE:
+        return sparse_new(ctx, node, boost, scored, leaves, m, ret, err);
     case QUERY_FUZZY:
         node = ctx->stats->fuzzy[node->fuzzy_no].node;
         return node ? match_new(ctx, node, boost, scored, leaves, ret, err) : 0;

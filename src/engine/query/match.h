@@ -32,6 +32,8 @@ struct match {
     const uint64_t *bits;                    /* BITS; NULL: all */
     struct match **must, **should, **barred; /* BOOL; must: cheapest first */
     uint32_t n_must, n_should, n_barred, need;
+    bool sparse;        /* BOOL: of the tokens of a sparse query; the products are added, not scores */
+    float boost;        /* sparse */
     struct match **sum; /* BOOL: the clauses that score, in clause order */
     uint32_t n_sum;
     struct match_leaf *leaf; /* TERM, BITS: scored */
@@ -46,6 +48,7 @@ struct match_leaves {
     struct match_leaf *all[MATCH_MAX_LEAVES];
     uint32_t n;
     bool nested; /* some score is rounded before it is added */
+    float tiny;  /* below it, sums of sparse products may have lost more than their last bits */
 };
 /* The part's matches; *ret NULL when there are none. leaves: gets those that score, in clause order, when
  * scored. */

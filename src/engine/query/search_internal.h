@@ -105,22 +105,30 @@ static inline float scorer_score(struct scorer *s) {
     return s->scored ? s->ops->score(s) : 0;
 }
 
-/* BM25 of one term in one segment. */
+/* What a term gives a document of one segment: BM25, the same for all, or its share of a sparse product. */
 struct term_score {
     const uint8_t *norms; /* NULL: keyword, every document has the same score */
     const float *norm_inverse;
     float weight, fixed;
+    double token; /* > 0: of a sparse query; then weight is the boost and norms is NULL */
 };
 /* boost includes the node's own. */
 int scorer_term_score(struct search_ctx *, const struct query_node *, const struct segment_field *,
                       float boost, struct term_score *ret, struct err *);
-/* Of the postings' current document. */
-static inline float term_score_at(const struct term_score *s, struct postings *p) {
-    if (!s->norms) return s->fixed;
-    return bm25_score(s->weight, (float)postings_freq(p), s->norm_inverse[s->norms[p->doc]]);
+static inline bool term_score_reads_freqs(const struct term_score *s) {
+    return s->norms || s->token > 0;
+}
+/* Of a sparse query's token alone: rounded, which their sum is only as a whole. */
+static inline float term_score_token(const struct term_score *s, uint32_t code) {
+    return s->weight * (float)(s->token * (double)sparse_decode(code));
 }
 static inline float term_score_of(const struct term_score *s, uint32_t doc, uint32_t freq) {
-    return s->norms ? bm25_score(s->weight, (float)freq, s->norm_inverse[s->norms[doc]]) : s->fixed;
+    if (s->norms) return bm25_score(s->weight, (float)freq, s->norm_inverse[s->norms[doc]]);
+    return s->token > 0 ? term_score_token(s, freq) : s->fixed;
+}
+/* Of the postings' current document. */
+static inline float term_score_at(const struct term_score *s, struct postings *p) {
+    return term_score_of(s, p->doc, term_score_reads_freqs(s) ? postings_freq(p) : 1);
 }
 /* No posting that one of the impacts stands for has a higher score. */
 float term_score_bound(const struct term_score *, const struct impact *, unsigned n);

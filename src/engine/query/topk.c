@@ -46,7 +46,7 @@ static void set_bar(struct topk *k) {
     float least = collector_least(k->collector);
     if (least == k->least) return;
     k->least = least;
-    if (!(least > 0))
+    if (!(least > 0) || least < k->leaves.tiny)
         k->bar = -INFINITY;
     else if (k->leaves.n == 1 && !k->leaves.nested)
         k->bar = (double)least;
@@ -89,7 +89,7 @@ static void bound_leaves(struct topk *k) {
         struct match_leaf *leaf = leaves[i];
         bool few = (uint64_t)leaf->df * (k->end - k->begin) <= span * FEW_BLOCKS * POSTINGS_BLOCK;
         leaf->bound = (double)leaf->list_bound;
-        if (few && leaf->match->kind == MATCH_TERM && leaf->score.norms)
+        if (few && leaf->match->kind == MATCH_TERM && term_score_reads_freqs(&leaf->score))
             leaf->bound = (double)window_bound(leaf, k->begin, k->end);
         uint32_t at = i;
         for (; at && leaves[at - 1]->bound > leaf->bound; at--) leaves[at] = leaves[at - 1];
@@ -171,7 +171,8 @@ static uint32_t score_run(const struct topk *k, struct match_leaf *leaf, const u
     const uint32_t *freqs;
     uint32_t n = postings_run(&leaf->postings, k->end, ret_docs, &freqs);
     if (s->norms) k->kernels->term_scores(s->weight, s->norm_inverse, s->norms, *ret_docs, freqs, n, scores);
-    for (uint32_t i = 0; !s->norms && i < n; i++) scores[i] = s->fixed;
+    for (uint32_t i = 0; !s->norms && i < n; i++)
+        scores[i] = s->token > 0 ? term_score_token(s, freqs[i]) : s->fixed;
     return n;
 }
 
