@@ -113,8 +113,11 @@ static struct knn_result nearest(struct schema *schema, const struct search_part
         buf_printf(&json, "%s%.9g", d ? "," : ",\"queryVector\":[", (double)vector[d]);
     buf_adds(&json, "]}}");
     req.json = (char *)buf_str(&json);
-    if (query_compile(&req, schema, NULL, 0, &query, &err) ||
-        search_knn(query, 0, NULL, parts, n_parts, NULL, &result, &err))
+    if (query_compile(&req, schema, NULL, 0, &query, &err)) abort();
+    const struct segment_field *f = segment_field(parts[0].segment, "v", 1, FIELD_VECTOR, 0);
+    if (search_knn_whole(query, 0, parts[0].segment) != (recall != 1 && vectors_are_clustered(f)))
+        test_failures++;
+    if (search_knn(query, 0, NULL, parts, n_parts, NULL, &result, &err))
         fprintf(stderr, "%s\n", err.text), test_failures++;
     query_free(query);
     buf_release(&json);
@@ -253,6 +256,30 @@ TEST(exact_is_exact) {
         segment_unref(s);
         schema_unref(schema);
     }
+}
+
+/* A part of a clustered segment is scanned: only a whole segment has an approximate answer, which one call
+ * gives. */
+TEST(parts_of_a_segment_are_exact) {
+    clusters_set_threshold(500);
+    make_rows(1200, 20, 31);
+    struct schema *schema = schema_with(1);
+    struct segment *s = segment_of(schema, 0, 1);
+    clusters_set_threshold(0);
+    struct search_part whole = {.segment = s, .doc_hi = rows.n};
+    struct search_part parts[] = {{.segment = s, .doc_hi = 333},
+                                  {.segment = s, .doc_lo = 333, .doc_hi = rows.n}};
+    for (unsigned q = 0; q < 20; q++) {
+        float v[DIMENSIONS];
+        query_vector(q, v);
+        struct knn_result exact = nearest(schema, &whole, 1, v, 10, 1, NULL);
+        struct knn_result got = nearest(schema, parts, 2, v, 10, 0.5, NULL);
+        CHECK(same_hits(&exact, &got));
+        search_knn_release(&exact);
+        search_knn_release(&got);
+    }
+    segment_unref(s);
+    schema_unref(schema);
 }
 
 TEST(merges_cluster_again) {

@@ -105,8 +105,7 @@ static int refuse_text(struct compiler *c, json_t *v, const struct field *f) {
 }
 
 static int compile_knn_object(struct compiler *c, json_t *v, unsigned depth, struct query_node **ret) {
-    static const char *const known[] = {"field",  "queryVector", "queryText", "k",
-                                        "filter", "recall",      NULL};
+    static const char *const known[] = {"field", "queryVector", "queryText", "k", "filter", "recall", NULL};
     const struct field *f;
     struct query_node *filter;
     float *vector = NULL;

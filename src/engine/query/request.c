@@ -229,7 +229,8 @@ static const struct {
 static bool parse_recall(const char *s, float *ret) {
     char *end;
     double v = strtod(s, &end);
-    if (end == s || *end || strspn(s, "0123456789.") != strlen(s) || !(v >= KNN_MIN_RECALL && v <= 1)) return false;
+    if (end == s || *end || strspn(s, "0123456789.") != strlen(s) || !(v >= KNN_MIN_RECALL && v <= 1))
+        return false;
     *ret = (float)v;
     return true;
 }
