@@ -8,8 +8,9 @@
 #include <immintrin.h>
 #endif
 
-enum { PREFETCH_ROWS = 4, BLOCKS_PER_POLL = 256, WAVE_LISTS = 64, WIDTH = 8 };
-enum { CUT_PLACE = 8, CUT_STRIDE = 16 };
+/* Rows asked for ahead: about AHEAD_BYTES. */
+enum { AHEAD_BYTES = 8192, MAX_AHEAD = 16, MIN_AHEAD = 3, BLOCKS_PER_POLL = 256, WAVE_LISTS = 64, WIDTH = 8 };
+enum { CUT_PLACE = 16, CUT_SAMPLE = 256 };
 
 /* ---- centroids ---- */
 
@@ -161,12 +162,12 @@ static void heap_lists(struct running *run, bool above) {
     for (uint32_t i = run->n_lists / 2; i-- > 0;) lists_sift(run->lists, run->n_lists, i);
 }
 
-/* A cut below which about 128 lists are, from a sample of the keys. More than those are rarely needed. */
+/* A cut below which about a sixteenth of the lists are, from a sample of the keys. More are rarely needed. */
 static float pick_cut(const float *keys, uint32_t n) {
     float least[CUT_PLACE];
     uint32_t held = 0;
-    if (n < 4 * CUT_PLACE * CUT_STRIDE) return INFINITY;
-    for (uint32_t i = 0; i < n; i += CUT_STRIDE) {
+    if (n < CUT_SAMPLE) return INFINITY;
+    for (uint32_t i = 0; i < n; i += n / CUT_SAMPLE) {
         if (held == CUT_PLACE && keys[i] >= least[held - 1]) continue;
         uint32_t at = held < CUT_PLACE ? held++ : held - 1;
         for (; at && least[at - 1] > keys[i]; at--) least[at] = least[at - 1];
@@ -396,18 +397,20 @@ static int score_row(struct running *run, uint32_t row, struct err *err) {
 /* Candidates by their lower bounds, until the next one cannot be among the best any more. Rows are asked for
  * some candidates ahead. */
 static int rerank(struct running *run, struct err *err) {
-    struct candidate ahead[PREFETCH_ROWS];
-    size_t taken = 0, done = 0;
+    struct candidate ahead[MAX_AHEAD];
+    uint32_t dimensions = run->s->query->dimensions;
+    size_t taken = 0, done = 0, depth = AHEAD_BYTES / (dimensions * sizeof(float));
+    depth = MAX((size_t)MIN_AHEAD, MIN((size_t)MAX_AHEAD, depth));
     int r = want_rows(run, err);
     if (r) return r;
     for (size_t i = run->n / 2; i-- > 0;) candidates_sift(run->candidates, run->n, i);
     for (;;) {
-        for (; taken < done + PREFETCH_ROWS && run->n; taken++) {
-            ahead[taken % PREFETCH_ROWS] = candidates_pop(run);
-            vector_prefetch(row_of(run->s, ahead[taken % PREFETCH_ROWS].row), run->s->query->dimensions);
+        for (; taken < done + depth && run->n; taken++) {
+            ahead[taken % MAX_AHEAD] = candidates_pop(run);
+            vector_prefetch(row_of(run->s, ahead[taken % MAX_AHEAD].row), dimensions);
         }
         if (done == taken) return 0;
-        const struct candidate *next = &ahead[done++ % PREFETCH_ROWS];
+        const struct candidate *next = &ahead[done++ % MAX_AHEAD];
         if (run->n_hits == run->s->k && next->low > key_of_score(run, run->hits[0].score)) return 0;
         r = score_row(run, next->row, err);
         if (r) return r;
