@@ -2,6 +2,7 @@
  * bound of memory, through failing requests, damaged objects and many threads. */
 #include "backend/object_store.h"
 #include "engine_test.h"
+#include "index/cluster.h"
 #include "query/answer.h"
 
 #include <fcntl.h>
@@ -47,6 +48,7 @@ static const struct spec {
     {"{\"query\":{\"sparseVector\":{\"field\":\"w\",\"queryVector\":{\"a1\":2,\"a3\":1.5}}}}", 4},
 };
 enum { N_SPECS = sizeof specs / sizeof *specs, PER_SEGMENT = 500, SEGMENTS = 3 };
+enum { PINNED = SEGMENTS * 2 * 65536 }; /* dictionaries of stored documents */
 static char *expected[N_SPECS];
 
 /* ---- the data ---- */
@@ -102,12 +104,14 @@ static void make_data(void) {
         "\"v\":{\"type\":\"vector\",\"dimensions\":8,\"similarity\":\"euclidean\"}}}";
     uint64_t seq;
     struct engine *e = fresh();
+    clusters_set_threshold(200); /* small segments have clusters of vectors, too */
     if (!e || engine_create(e, "c", config, &coll, &err)) fprintf(stderr, "create: %s\n", err.text);
     for (int s = 0; s < SEGMENTS; s++) {
         write_docs(e, s, PER_SEGMENT, SEGMENTS);
         if (s) write_docs(e, 0, 20, 7); /* newer copies */
         if (engine_build(e, coll.cid, &seq, &err)) fprintf(stderr, "build: %s\n", err.text);
     }
+    clusters_set_threshold(0);
     expect(e);
     engine_close(e);
 }
@@ -217,7 +221,8 @@ TEST(same_answers_within_a_bound) {
         }
         for (int n = 0; n < 2 * N_SPECS; n++) CHECK(right(e, n * 7 % N_SPECS));
         engine_counters(e, &c);
-        CHECK(c.cache_bytes <= bound && !c.cache_pinned_bytes && c.cache_evictions > 100);
+        CHECK(c.cache_pinned_bytes <= PINNED && c.cache_evictions > 100);
+        CHECK(c.cache_bytes <= MAX(bound, c.cache_pinned_bytes));
         CHECK((c.disk_hits > 0) == (life >= 2) && !c.disk_damaged);
         engine_close(e);
     }
@@ -320,7 +325,7 @@ TEST(threads) {
     }
     struct engine_counters c;
     engine_counters(shared, &c);
-    CHECK(c.cache_bytes <= 200000 && !c.cache_pinned_bytes);
+    CHECK(c.cache_pinned_bytes <= PINNED && c.cache_bytes <= MAX(200000, c.cache_pinned_bytes));
     engine_close(shared);
     remove_data();
 }

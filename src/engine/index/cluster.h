@@ -79,7 +79,9 @@ struct cluster_search {
     float width, reach;
     const uint64_t *dead, *filter; /* by document; NULL: none is dead, all are allowed */
     const volatile int *cancel;
-    uint32_t skip_row;              /* RABITQ_NO_ROW: none */
+    uint32_t skip_row;           /* RABITQ_NO_ROW: none */
+    const struct segment *ahead; /* remote: ids and documents of likely hits are fetched along; NULL: not */
+    bool ahead_documents;
     uint64_t n_scanned, n_reranked; /* out: added to */
 };
 struct cluster_hit {

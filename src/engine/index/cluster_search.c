@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "index/fetch.h"
+#include "index/segment_want.h"
 #include "index/cluster_internal.h"
 #include "index/index.h"
 #ifdef __x86_64__
@@ -10,7 +11,7 @@
 
 /* Rows asked for ahead: about AHEAD_BYTES. */
 enum { AHEAD_BYTES = 8192, MAX_AHEAD = 16, MIN_AHEAD = 3, BLOCKS_PER_POLL = 256, WAVE_LISTS = 64, WIDTH = 8 };
-enum { CUT_PLACE = 16, CUT_SAMPLE = 256 };
+enum { CUT_PLACE = 16, CUT_SAMPLE = 256, AHEAD_HITS = 64 };
 
 /* ---- centroids ---- */
 
@@ -264,29 +265,54 @@ static bool is_worth(const struct running *run, float key, float first) {
  */
 static int want_lists(const struct running *run, struct err *err) {
     const struct clusters *c = run->c;
-    struct fetch f = FETCH_INIT;
+    struct fetch own = FETCH_INIT, *recorder = fetch_recorder(), *f = recorder ? recorder : &own;
     size_t size = rabitq_block_size(c->rotation.padded);
+    bool missing = false;
     if (!c->blob || !blob_is_remote(c->blob)) return 0;
     for (uint32_t i = 0; i < MIN(run->n_lists, (uint32_t)WAVE_LISTS); i++) {
         uint32_t list = (uint32_t)run->lists[i], from = c->first_block[list], to = c->first_block[list + 1];
-        fetch_want(&f, c->blob, c->blocks_off + from * size, (to - from) * size);
+        missing |= fetch_want(f, c->blob, c->blocks_off + from * size, (to - from) * size);
     }
-    int r = fetch_run(&f, err);
-    fetch_release(&f);
+    if (recorder) return missing ? err_set(err, ERR_AGAIN, "lists of vectors are not read yet") : 0;
+    int r = fetch_run(&own, err);
+    fetch_release(&own);
     return r;
 }
 
-/* The rows of the candidates likewise. */
+static int lowest_first(const void *pa, const void *pb) {
+    const struct candidate *a = pa, *b = pb;
+    return (a->low > b->low) - (a->low < b->low);
+}
+
+/* Those that are most likely to be hits: what the answer needs of them comes with the rows. */
+static void want_likely(const struct running *run, struct fetch *f) {
+    const struct cluster_search *s = run->s;
+    size_t n = 0;
+    if (!s->ahead) return;
+    struct candidate *likely = xmalloc((run->n + 1) * sizeof *likely);
+    for (size_t i = 0; i < run->n; i++)
+        if (run->candidates[i].low <= run->most) likely[n++] = run->candidates[i];
+    qsort(likely, n, sizeof *likely, lowest_first);
+    n = MIN(n, MIN((size_t)s->k * 4, (size_t)AHEAD_HITS));
+    for (size_t i = 0; i < n; i++)
+        segment_want_hit(f, s->ahead, s->vectors->docs[likely[i].row], s->ahead_documents);
+    free(likely);
+}
+
+/* The rows of the candidates likewise. A thread that records leaves it to who asked for that. */
 static int want_rows(const struct running *run, struct err *err) {
     const struct vectors *v = run->s->vectors;
-    struct fetch f = FETCH_INIT;
+    struct fetch own = FETCH_INIT, *recorder = fetch_recorder(), *f = recorder ? recorder : &own;
     if (!run->c->blob || !blob_is_remote(run->c->blob)) return 0;
     uint64_t size = v->dimensions * sizeof(float);
+    bool missing = false;
     for (size_t i = 0; i < run->n; i++)
         if (run->candidates[i].low <= run->most)
-            fetch_want(&f, v->blob, v->rows_off + run->candidates[i].row * size, size);
-    int r = fetch_run(&f, err);
-    fetch_release(&f);
+            missing |= fetch_want(f, v->blob, v->rows_off + run->candidates[i].row * size, size);
+    if (missing) want_likely(run, f);
+    if (recorder) return missing ? err_set(err, ERR_AGAIN, "vectors are not read yet") : 0;
+    int r = fetch_run(&own, err);
+    fetch_release(&own);
     return r;
 }
 

@@ -217,7 +217,7 @@ static int dicts_of(const struct docstore *d, struct doc_dicts **ret, struct err
     struct doc_dicts *have = atomic_load_explicit(slot, memory_order_acquire), *made;
     const uint8_t *p;
     if (!have) {
-        int r = blob_need(d->blob, d->place.dicts_off, d->place.dicts_len, &p, err);
+        int r = blob_pin(d->blob, d->place.dicts_off, d->place.dicts_len, &p, err); /* they point into it */
         if (!r) r = doc_dicts_open(p, d->place.dicts_len, blob_name(d->blob), &made, err);
         if (r) return r;
         if (atomic_compare_exchange_strong(slot, &have, made))

@@ -114,12 +114,16 @@ void fetch_release(struct fetch *f) {
     *f = (struct fetch){0};
 }
 
-void fetch_want(struct fetch *f, struct blob *b, uint64_t off, uint64_t len) {
-    if (b->mode != BLOB_FETCHED || !len || off >= b->payload_end) return;
+bool fetch_want(struct fetch *f, struct blob *b, uint64_t off, uint64_t len) {
+    bool missing = false;
+    if (b->mode != BLOB_FETCHED || !len || off >= b->payload_end) return false;
     uint64_t last = (off + MIN(len, b->payload_end - off) - 1) / BLOB_PAGE;
-    for (uint64_t page = off / BLOB_PAGE; page <= last; page++)
-        if (!page_set_has(&b->pages, page) && !page_set_take(&b->pages, page, false))
-            add_run(f, b, page, page);
+    for (uint64_t page = off / BLOB_PAGE; page <= last; page++) {
+        if (page_set_has(&b->pages, page) || page_set_take(&b->pages, page, false)) continue;
+        add_run(f, b, page, page);
+        missing = true;
+    }
+    return missing;
 }
 
 static int run_wave(struct fetch *f, const struct fetch_run *must, struct err *err) {
@@ -148,6 +152,10 @@ struct fetch *fetch_record(struct fetch *f) {
     struct fetch *before = recorder;
     recorder = f;
     return before;
+}
+
+struct fetch *fetch_recorder(void) {
+    return recorder;
 }
 
 static bool is_there(struct blob *b, uint64_t page, bool pinned) {

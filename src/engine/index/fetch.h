@@ -14,11 +14,13 @@ struct fetch {
     { 0 }
 void fetch_release(struct fetch *);
 /* Wants bytes [off, off+len) of the object; what lies outside of the payload is left out. Nothing for what is
- * there and for objects that are mapped or in memory. The blob is borrowed until fetch_release. */
-void fetch_want(struct fetch *, struct blob *, uint64_t off, uint64_t len);
+ * there and for objects that are mapped or in memory. Returns whether anything is missing. The blob is
+ * borrowed until fetch_release. */
+bool fetch_want(struct fetch *, struct blob *, uint64_t off, uint64_t len);
 /* Fetches what is wanted, and wants nothing any more. Pages that are damaged are left out: who needs them
  * gets the error. */
 int fetch_run(struct fetch *, struct err *);
 /* From now on blob_need of this thread fails with ERR_AGAIN where bytes are missing, and wants them. NULL: it
  * fetches again. Returns what was set before. */
 struct fetch *fetch_record(struct fetch *);
+struct fetch *fetch_recorder(void); /* what is set */

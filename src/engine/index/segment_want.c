@@ -5,7 +5,9 @@
 #include "index/segment_internal.h"
 
 enum { WANT_MAX_CODES = 16 << 20 };
-enum { WANT_MAX_BYTES = 8 << 20 }; /* of a dictionary or of ids as a whole; larger ones are read block by block */
+enum {
+    WANT_MAX_BYTES = 8 << 20
+}; /* of a dictionary or of ids as a whole; larger ones are read block by block */
 
 bool segment_is_remote(const struct segment *s) {
     return blob_is_remote(s->blob);
@@ -23,6 +25,7 @@ static void want_region(struct fetch *f, const struct segment *s, const struct s
 
 void segment_want_lookup(struct fetch *f, const struct segment *s) {
     want_region(f, s, NULL, REGION_DOC_INDEX);
+    want_region(f, s, NULL, REGION_DOC_DICTS);
     want_region(f, s, NULL, REGION_ID_INDEX);
 }
 

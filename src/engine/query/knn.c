@@ -3,6 +3,7 @@
  *
  * The choice and the answer are functions of the segment, its dead and hidden documents and the query alone.
  */
+#include "index/segment_want.h"
 #include "query/collect.h"
 #include "query/knn_internal.h"
 
@@ -72,7 +73,9 @@ static int search_clusters(const struct knn_part *p, const struct cluster_calibr
                                     .dead = p->dead,
                                     .filter = p->filter,
                                     .cancel = p->cancel,
-                                    .skip_row = RABITQ_NO_ROW};
+                                    .skip_row = RABITQ_NO_ROW,
+                                    .ahead = p->segment,
+                                    .ahead_documents = !c->ids_only};
     struct cluster_hit *hits = xmalloc((size_t)search.k * sizeof *hits);
     struct batch batch = {.n = 0};
     uint32_t n = 0;
@@ -143,21 +146,59 @@ bool search_knn_whole(const struct query *query, uint32_t which, const struct se
     return f && vectors_are_clustered(f);
 }
 
+/* One call of search_knn. */
+struct knn_run {
+    const struct query *query;
+    const struct query_node *node;
+    const struct search_stats *stats;
+    const struct search_part *parts;
+    size_t n_parts;
+    const volatile int *cancel;
+};
+
+/* ret_unread: not NULL while the thread records: parts that miss something are left out, and it says so. */
+static int search_parts(const struct knn_run *run, struct collector *c, bool *ret_unread, struct err *err) {
+    struct knn_part part = {.cancel = run->cancel};
+    struct search_ctx ctx;
+    int r = search_poll(run->cancel, err);
+    collector_init(c, NULL, 0, run->node->k);
+    c->ids_only = run->query->ids_only;
+    vector_query_init(&part.query, run->node->similarity, run->node->vector, run->node->dimensions);
+    search_ctx_init(&ctx, run->query, run->stats, run->parts, run->n_parts, run->cancel);
+    for (size_t i = 0; i < run->n_parts && !r; i++) {
+        r = search_part(&ctx, i, run->node, &part, c, err);
+        if (r != -ERR_AGAIN || !ret_unread) continue;
+        *ret_unread = true;
+        err_clear(err);
+        r = 0;
+    }
+    search_ctx_release(&ctx);
+    return r;
+}
+
+/* Over remote segments: a first try says what is missing in all of them, which is fetched together. */
+static int search_remote(const struct knn_run *run, struct collector *c, struct err *err) {
+    struct fetch f = FETCH_INIT, *before = fetch_record(&f);
+    bool unread = false;
+    int r = search_parts(run, c, &unread, err);
+    fetch_record(before);
+    if (!r && unread) r = fetch_run(&f, err);
+    fetch_release(&f);
+    if (r || !unread) return r;
+    collector_release(c);
+    return search_parts(run, c, NULL, err);
+}
+
 int search_knn(const struct query *query, uint32_t which, const struct search_stats *stats,
                const struct search_part *parts, size_t n_parts, const volatile int *cancel,
                struct knn_result *ret, struct err *err) {
-    const struct query_node *node = search_knn_node(query, which);
-    struct knn_part part = {.cancel = cancel};
+    const struct knn_run run = {query, search_knn_node(query, which), stats, parts, n_parts, cancel};
     struct search_hit *hits = NULL;
-    struct search_ctx ctx;
     struct collector c;
-    if (!node) return err_set(err, ERR_INVALID, "the query has no knn clause %u", which);
-    int r = search_poll(cancel, err);
-    vector_query_init(&part.query, node->similarity, node->vector, node->dimensions);
-    search_ctx_init(&ctx, query, stats, parts, n_parts, cancel);
-    collector_init(&c, NULL, 0, node->k);
-    c.ids_only = query->ids_only;
-    for (size_t i = 0; i < n_parts && !r; i++) r = search_part(&ctx, i, node, &part, &c, err);
+    bool remote = false;
+    if (!run.node) return err_set(err, ERR_INVALID, "the query has no knn clause %u", which);
+    for (size_t i = 0; i < n_parts && !remote; i++) remote = segment_is_remote(parts[i].segment);
+    int r = remote ? search_remote(&run, &c, err) : search_parts(&run, &c, NULL, err);
     if (r) goto out;
     struct knn_result result = {0};
     r = collector_finish(&c, &hits, &result.n, err);
@@ -170,7 +211,6 @@ int search_knn(const struct query *query, uint32_t which, const struct search_st
 out:
     free(hits);
     collector_release(&c);
-    search_ctx_release(&ctx);
     return r;
 }
 
