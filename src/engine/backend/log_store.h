@@ -48,6 +48,9 @@ struct log_store_ops {
     int (*read)(struct log_file *, uint64_t off, size_t len, struct buf *out, struct err *);
     int (*write)(struct log_file *, uint64_t off, const void *data, size_t len, struct err *);
     int (*truncate)(struct log_file *, uint64_t size, struct err *);
+    /* Makes the file at least so long, zeros at its end, so that writes there change no metadata and syncing
+     * them is quick. NULL or an error: not possible here, and nothing is lost. */
+    int (*reserve)(struct log_file *, uint64_t size, struct err *);
     int (*sync)(struct log_file *, struct err *); /* fdatasync */
     void (*file_close)(struct log_file *);
     int (*remove)(struct log_store *, const char *cid, const char *name, struct err *); /* missing is 0 */

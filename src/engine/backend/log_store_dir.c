@@ -300,6 +300,12 @@ static int dir_truncate(struct log_file *lf, uint64_t size, struct err *err) {
     return 0;
 }
 
+static int dir_reserve(struct log_file *lf, uint64_t size, struct err *err) {
+    while (fallocate(file_of(lf)->fd, 0, 0, (off_t)size))
+        if (errno != EINTR) return fail(err, errno, "reserve room in", file_of(lf)->name);
+    return 0;
+}
+
 static int dir_sync(struct log_file *lf, struct err *err) {
     return fdatasync(file_of(lf)->fd) ? fail(err, errno, "sync", file_of(lf)->name) : 0;
 }
@@ -360,6 +366,7 @@ static const struct log_store_ops dir_ops = {
     .read = dir_read,
     .write = dir_write,
     .truncate = dir_truncate,
+    .reserve = dir_reserve,
     .sync = dir_sync,
     .file_close = dir_file_close,
     .remove = dir_remove,

@@ -103,6 +103,10 @@ static int fault_truncate(struct log_file *f, uint64_t size, struct err *err) {
     return inner_of(f)->ops->truncate(inner_of(f), size, err);
 }
 
+static int fault_reserve(struct log_file *f, uint64_t size, struct err *err) {
+    return inner_of(f)->ops->reserve(inner_of(f), size, err);
+}
+
 static int fault_sync(struct log_file *f, struct err *err) {
     bool short_write;
     if (meet(((struct file *)f)->fault, "sync", &short_write)) return injected(err, "sync");
@@ -142,6 +146,7 @@ static const struct log_store_ops fault_ops = {
     .read = fault_read,
     .write = fault_write,
     .truncate = fault_truncate,
+    .reserve = fault_reserve,
     .sync = fault_sync,
     .file_close = fault_file_close,
     .remove = fault_remove,

@@ -14,6 +14,7 @@ enum { CID_LEN = 32, LEASE_TTL_MS = 30000 };
 
 struct coll;
 struct catalog_cache;
+struct scheduler;
 struct core {
     struct object_store *objects;
     struct log_store *logs;
@@ -23,7 +24,8 @@ struct core {
     struct embedder *embedder; /* opens nothing before it is used */
     struct clock *clock;
     struct rng *rng;
-    char owner[33]; /* this process, as lease owner */
+    char owner[33];              /* this process, as lease owner */
+    struct scheduler *scheduler; /* NULL: no background work */
     uint64_t build_bytes;
     int64_t build_age_ms;
     int64_t retention_ms; /* < 0: the project's setting */

@@ -23,6 +23,7 @@ struct scheduler {
     struct core *core;
     pthread_mutex_t lock;
     pthread_cond_t work;
+    bool woken; /* the builder is to look; by lock */
     volatile int stop;
     pthread_t builder, keeper;
     int64_t shards_at_ms, clean_at_ms;
@@ -79,7 +80,6 @@ static bool build_due(struct scheduler *s, struct coll *coll, bool *ret_pending,
         __atomic_store_n(&coll->pending_since_ms, 0, __ATOMIC_RELAXED);
         return false;
     }
-    *ret_pending = true;
     int64_t now = now_ms(s), since = __atomic_load_n(&coll->pending_since_ms, __ATOMIC_RELAXED);
     if (coll->grown_seq != last) {
         coll->grown_seq = last;
@@ -93,11 +93,12 @@ static bool build_due(struct scheduler *s, struct coll *coll, bool *ret_pending,
     pthread_mutex_unlock(&coll->build_lock);
     if (cursor.next_seq != committed + 1) cursor = (struct log_cursor){.next_seq = committed + 1};
     if (log_pending_bytes(coll->log, &cursor, &bytes, err)) return false;
+    *ret_pending |= bytes >= QUIET_BYTES;
     return bytes >= core->build_bytes ||
            (core->build_age_ms >= 0 && bytes >= QUIET_BYTES && now - coll->grown_ms >= QUIET_MS);
 }
 
-/* *ret_pending: a log has something. */
+/* *ret_pending: as in build_due, of some collection. */
 static void build_pass(struct scheduler *s, bool *ret_pending) {
     struct cid_list l = {0};
     struct err err = ERR_INIT;
@@ -138,15 +139,25 @@ static void merge_pass(struct scheduler *s, enum merge_mode mode) {
     free(l.cids);
 }
 
-/* Sleeps until the time is over or the end. */
-static void rest(struct scheduler *s, int ms) {
+/* Sleeps until the time is over or the end; the builder also until it is woken. */
+static void rest(struct scheduler *s, int ms, bool builder) {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += (long)(ms % 1000) * 1000000L;
     until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
     pthread_mutex_lock(&s->lock);
-    if (!stopped(s)) pthread_cond_timedwait(&s->work, &s->lock, &until);
+    for (int e = 0; !e && !stopped(s) && !(builder && s->woken);)
+        e = pthread_cond_timedwait(&s->work, &s->lock, &until);
+    if (builder) s->woken = false;
+    pthread_mutex_unlock(&s->lock);
+}
+
+void scheduler_wake(struct scheduler *s) {
+    if (!s) return;
+    pthread_mutex_lock(&s->lock);
+    if (!s->woken) pthread_cond_broadcast(&s->work);
+    s->woken = true;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -155,7 +166,7 @@ static void *builder_thread(void *p) {
     while (!stopped(s)) {
         bool pending;
         build_pass(s, &pending);
-        rest(s, pending ? PENDING_POLL_MS : POLL_MS);
+        rest(s, pending ? PENDING_POLL_MS : POLL_MS, true);
     }
     return NULL;
 }
@@ -178,7 +189,7 @@ static void *keeper_thread(void *p) {
             if (clean_run(s->core, -1, CLEAN_GRACE_MS, &done, &err)) say("could not clean", &err);
             s->clean_at_ms = now + CLEAN_EVERY_MS;
         }
-        rest(s, MERGE_POLL_MS);
+        rest(s, MERGE_POLL_MS, false);
     }
     return NULL;
 }
@@ -186,6 +197,7 @@ static void *keeper_thread(void *p) {
 struct scheduler *scheduler_start(struct core *core) {
     struct scheduler *s = xcalloc(1, sizeof *s);
     s->core = core;
+    core->scheduler = s;
     s->clean_at_ms = now_ms(s) + CLEAN_EVERY_MS / 4;
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_t attr;
@@ -200,6 +212,7 @@ struct scheduler *scheduler_start(struct core *core) {
 
 void scheduler_stop(struct scheduler *s) {
     if (!s) return;
+    s->core->scheduler = NULL; /* the engine is being closed: nobody writes any more */
     pthread_mutex_lock(&s->lock);
     __atomic_store_n(&s->stop, 1, __ATOMIC_RELAXED);
     pthread_cond_broadcast(&s->work);

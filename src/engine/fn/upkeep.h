@@ -18,3 +18,5 @@ struct scheduler;
  * shards and cleans. */
 struct scheduler *scheduler_start(struct core *);
 void scheduler_stop(struct scheduler *); /* waits for running work; NULL is fine */
+/* Much was written: the builder looks at once instead of at its next round. NULL is fine. */
+void scheduler_wake(struct scheduler *);

@@ -101,30 +101,65 @@ static int open_head(struct log *log, const struct log_segment_name *name, struc
     log->head = file;
     log->head_name = *name;
     log->head_end = LOG_HEADER_SIZE;
+    log->head_size = 0;
     log->last_seq = name->first_seq - 1;
     log->last_crc = prev_crc;
     return 0;
 }
 
+/* Is there anything but zeros in the head from off on? */
+static int find_rest(struct log *log, uint64_t off, bool *ret, struct err *err) {
+    struct buf b = BUF_INIT;
+    int r = 0;
+    *ret = false;
+    while (!r && !*ret && off < log->head_size) {
+        buf_clear(&b);
+        r = log->head->ops->read(log->head, off, LOG_RESERVE, &b, err);
+        *ret = !r && !log_all_zero(b.data, b.len);
+        if (!b.len) break; /* cut meanwhile */
+        off += b.len;
+    }
+    buf_release(&b);
+    return r;
+}
+
+/* Does no batch begin at head_end? */
+static int nothing_follows(struct log *log, bool *ret, struct err *err) {
+    struct buf b = BUF_INIT;
+    int r = log->head->ops->read(log->head, log->head_end, LOG_BATCH_HEADER, &b, err);
+    *ret = !r && log_all_zero(b.data, b.len);
+    buf_release(&b);
+    return r;
+}
+
+static int scan_batches(struct log *log, struct err *err) {
+    struct log_scan scan = {.off = log->head_end,
+                            .expect_seq = log->last_seq + 1,
+                            .prev_crc = log->last_crc,
+                            .name = log->head_name.name};
+    int r = log_scan_segment(log->head, &scan, end_visit, log, err);
+    log->head_end = scan.off;
+    log->last_seq = scan.expect_seq - 1;
+    log->last_crc = scan.prev_crc;
+    return r;
+}
+
 /* Looks behind head_end for batches of other processes. */
 static int scan_head(struct log *log, bool *ret_torn, struct err *err) {
     uint64_t size;
+    bool none = false;
     int r = log->head->ops->size(log->head, &size, err);
-    if (r || size == log->head_end) return r;
+    if (r) return r;
     if (size < log->head_end) { /* cut behind our back (another machine crashed): read it anew */
         struct log_segment_name name = log->head_name;
         r = open_head(log, &name, err);
         if (r) return r;
     }
-    struct log_scan scan = {.off = log->head_end,
-                            .expect_seq = log->last_seq + 1,
-                            .prev_crc = log->last_crc,
-                            .name = log->head_name.name};
-    r = log_scan_segment(log->head, &scan, end_visit, log, err);
-    log->head_end = scan.off;
-    log->last_seq = scan.expect_seq - 1;
-    log->last_crc = scan.prev_crc;
-    *ret_torn = log->head_end < size;
+    log->head_size = size;
+    if (size == log->head_end) return 0;
+    r = nothing_follows(log, &none, err);
+    if (!r && !none) r = scan_batches(log, err);
+    if (!r && ret_torn) r = find_rest(log, log->head_end, ret_torn, err);
     if (!r && log->last_seq < log->synced_seq)
         r = err_set(err, ERR_CORRUPT, "log segment \"%s\" lost records up to %llu that were synced",
                     log->head_name.name, (unsigned long long)log->synced_seq);
@@ -158,7 +193,7 @@ static int find_head(struct log *log, struct err *err) {
 
 int log_refresh_head(struct log *log, bool *ret_torn, struct err *err) {
     int r = find_head(log, err);
-    *ret_torn = false;
+    if (ret_torn) *ret_torn = false;
     /* without the file lock: a builder may have put another in its place since it was listed */
     for (int i = 0; r == -ERR_NOT_FOUND && i < HEAD_ATTEMPTS; i++) {
         err_clear(err);
@@ -205,6 +240,7 @@ static int start_segment(struct log *log, uint64_t first_seq, uint32_t prev_crc,
     log->head = file;
     log->head_name = name;
     log->head_end = LOG_HEADER_SIZE;
+    log->head_size = 0;
     log->last_seq = first_seq - 1;
     log->last_crc = prev_crc;
     return 0;
@@ -234,9 +270,18 @@ static int prepare_head(struct log *log, uint64_t floor_seq, struct err *err) {
     if (r) return r;
     if (!log->head) return start_segment(log, floor_seq + 1, 0, NULL, err);
     if (torn && (r = log->head->ops->truncate(log->head, log->head_end, err))) return r;
+    if (torn) log->head_size = log->head_end;
     if (log->head_end < LOG_SEGMENT_BYTES) return 0;
     r = sync_head(log, err);
     return r ? r : start_segment(log, log->last_seq + 1, log->last_crc, NULL, err);
+}
+
+/* Room for this batch and the next ones: a sync that has no metadata to write takes about half the time.
+ * Large batches would gain nothing. */
+static void reserve(struct log *log, size_t len) {
+    uint64_t need = log->head_end + len;
+    if (len >= LOG_RESERVE_BATCH || need <= log->head_size || !log->head->ops->reserve) return;
+    if (!log->head->ops->reserve(log->head, need + LOG_RESERVE, NULL)) log->head_size = need + LOG_RESERVE;
 }
 
 static int write_batch(struct log *log, struct log_record *records, size_t n, struct err *err) {
@@ -244,6 +289,7 @@ static int write_batch(struct log *log, struct log_record *records, size_t n, st
     struct buf out = BUF_INIT;
     uint32_t crc;
     encode_batch(log, records, n, now, &out, &crc);
+    if (n) reserve(log, out.len);
     int r = log->head->ops->write(log->head, log->head_end, out.data, out.len, err);
     if (r)
         log->head->ops->truncate(log->head, log->head_end, NULL); /* if that fails too it is a torn tail */
@@ -419,9 +465,8 @@ int log_sync(struct log *log, uint64_t seq, struct err *err) {
 }
 
 int log_sync_all(struct log *log, uint64_t seq, struct err *err) {
-    bool torn;
     pthread_mutex_lock(&log->lock);
-    int r = log_refresh_head(log, &torn, err);
+    int r = log_refresh_head(log, NULL, err);
     bool nothing =
         !log->head || seq < log->head_name.first_seq; /* older segments were synced when they were rolled */
     pthread_mutex_unlock(&log->lock);
@@ -453,16 +498,18 @@ int log_trim(struct log *log, uint64_t seq, uint64_t roll_bytes, struct err *err
 }
 
 /* At a clean end: an empty batch that says how far the log is durable, so that damage to the last real batch
- * is not taken for a torn tail. Best effort. */
+ * is not taken for a torn tail; and the reserved zeros go. Best effort. */
 static void vouch(struct log *log) {
     void *token;
-    bool torn;
+    bool torn = true;
     if (!log->appended_seq || log->unhealthy || log->store->ops->lock(log->store, log->cid, &token, NULL))
         return;
     pthread_mutex_lock(&log->lock);
     if (!log_refresh_head(log, &torn, NULL) && log->head && !torn && log->synced_seq == log->last_seq &&
         log->appended_seq == log->last_seq)
         write_batch(log, NULL, 0, NULL);
+    if (log->head && !torn && log->head_size > log->head_end)
+        log->head->ops->truncate(log->head, log->head_end, NULL);
     pthread_mutex_unlock(&log->lock);
     log->store->ops->unlock(log->store, token);
 }

@@ -15,7 +15,9 @@ enum {
     LOG_SEGMENT_BYTES = 64 * 1024 * 1024,
     LOG_BATCH_HEADER = 48,
     LOG_RECORD_HEADER = 8,
-    LOG_HEADER_SIZE = 64
+    LOG_HEADER_SIZE = 64,
+    LOG_RESERVE = 64 * 1024,      /* zeros ahead of small batches, */
+    LOG_RESERVE_BATCH = 16 * 1024 /* which are below this */
 };
 
 struct log_record {
@@ -35,7 +37,8 @@ struct log_cursor {
     uint32_t ordinal; /* segment and offset of the batch that holds or will hold next_seq; 0 = not known */
     uint64_t off;
     uint64_t next_seq; /* the first number not read yet */
-    uint32_t prev_crc; /* of the batch before off; 0 = not known */
+    uint64_t prev_off; /* of the batch before off; 0 = there is none in this segment */
+    uint32_t prev_crc; /* its crc; 0 = not known */
 };
 
 struct log;
@@ -69,10 +72,6 @@ int log_end(struct log *, uint64_t *ret_last, bool *ret_any, struct err *);
 int log_last(struct log *, uint64_t *ret_seq, int64_t *ret_time_ms, struct err *);
 /* Closes the file handle of a log nobody writes to (a dropped or idle collection); it is opened again when
  * needed. */
-void log_idle(struct log *);
-/* Number and time of the newest record; 0 and 0 when the log has none. */
-int log_last(struct log *, uint64_t *ret_seq, int64_t *ret_time_ms, struct err *);
-/* Closes the file handle of a log nobody writes to (a dropped collection); it is opened again when needed. */
 void log_idle(struct log *);
 /* Bytes of the records behind the cursor, roughly (file sizes): cheap, for build decisions. */
 int log_pending_bytes(struct log *, const struct log_cursor *, uint64_t *ret, struct err *);

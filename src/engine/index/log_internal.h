@@ -14,6 +14,7 @@ struct log {
     struct log_segment_name head_name;
     struct log_stamp listed; /* of a list that ended with the head and had no void segment */
     uint64_t head_end;       /* offset behind the last whole batch known */
+    uint64_t head_size;      /* of the file: zeros are reserved behind head_end; 0 = not known */
     uint64_t last_seq;       /* of that batch (or first_seq - 1) */
     uint32_t last_crc;       /* of that batch (or the header's prev_crc) */
     int64_t last_time_ms;
@@ -56,6 +57,7 @@ int log_check_header(struct log_file *file, const struct log_segment_name *name,
  * array). */
 int log_list(struct log *log, struct log_segment_name **ret, size_t *ret_n, size_t *ret_void,
              struct err *err);
-/* Finds the newest segment and the end of its whole batches; *ret_torn when bytes follow. Caller holds
- * log->lock. */
+/* Finds the newest segment and the end of its whole batches; *ret_torn (may be NULL) when something else than
+ * zeros follows. Caller holds log->lock. */
 int log_refresh_head(struct log *log, bool *ret_torn, struct err *err);
+bool log_all_zero(const uint8_t *p, size_t n);

@@ -3,6 +3,10 @@
 
 enum { READ_CHUNK = 1 << 20, BATCH_MAX = 256 << 20, DAMAGE_WINDOW = 32 << 20 };
 
+bool log_all_zero(const uint8_t *p, size_t n) {
+    return !n || (!*p && !memcmp(p, p + 1, n - 1));
+}
+
 int log_check_header(struct log_file *file, const struct log_segment_name *name, bool *ret_empty,
                      uint32_t *ret_prev_crc, struct err *err) {
     static const uint8_t zeros[LOG_HEADER_SIZE];
@@ -134,7 +138,7 @@ int log_scan_segment(struct log_file *file, struct log_scan *scan, log_batch_fn 
         size_t wants = batch_wants(b.data + pos, b.len - pos), have = b.len - pos;
         want = wants > have + READ_CHUNK ? wants - have : READ_CHUNK;
     }
-    if (!r && b.len > pos) r = check_damage(file, scan, err);
+    if (!r && b.len > pos && !log_all_zero(b.data + pos, b.len - pos)) r = check_damage(file, scan, err);
     buf_release(&b);
     return r < 0 ? r : 0;
 }
@@ -173,12 +177,28 @@ static int read_batch(void *p, const struct log_batch *batch, struct err *err) {
         if (r == 1) rd->stop = 1;
     }
     rd->cursor->off = batch->off + batch->size;
+    rd->cursor->prev_off = batch->off;
     rd->cursor->prev_crc = batch->crc;
     return rd->stop;
 }
 
 static int nothing(void *ctx, const struct log_batch *batch, struct err *err) {
     return 0;
+}
+
+/* Is the batch before the position the one that was read, and are there just zeros behind the position? */
+static int same_batch_before(struct log_file *file, const struct log_cursor *cur, bool *ret,
+                             struct err *err) {
+    struct buf b = BUF_INIT;
+    if (!cur->prev_off) return 0;
+    int r = file->ops->read(file, cur->prev_off, 8, &b, err);
+    bool same = !r && b.len == 8 && cur->prev_off + 8 + get_u32(b.data) == cur->off &&
+                get_u32(b.data + 4) == cur->prev_crc;
+    buf_clear(&b);
+    if (same) r = file->ops->read(file, cur->off, LOG_BATCH_HEADER, &b, err);
+    *ret = same && !r && log_all_zero(b.data, b.len);
+    buf_release(&b);
+    return r;
 }
 
 /* Nothing whole follows a position that was reached before. Is it still a batch boundary with the same
@@ -188,9 +208,11 @@ static int check_position(struct log_file *file, const struct log_segment_name *
                           const struct log_cursor *cur, struct err *err) {
     struct log_scan scan = {.off = LOG_HEADER_SIZE, .expect_seq = seg->first_seq, .name = seg->name};
     uint64_t size;
-    bool empty;
+    bool empty, same = false;
     int r = file->ops->size(file, &size, err);
     if (r || size == cur->off) return r;
+    r = same_batch_before(file, cur, &same, err);
+    if (r || same) return r;
     r = log_check_header(file, seg, &empty, &scan.prev_crc, err);
     if (!r) r = log_scan_segment(file, &scan, nothing, NULL, err);
     if (r || (scan.off == cur->off && scan.prev_crc == cur->prev_crc)) return r;
@@ -219,14 +241,16 @@ static int read_segment(struct log *log, const struct log_segment_name *seg, str
                                    .next_seq = cur->next_seq,
                                    .prev_crc = scan.prev_crc};
     }
+    bool none = false;      /* nothing was written behind the position yet */
     if (!scan.expect_seq) { /* the batch at off may hold records that were consumed already */
         struct buf b = BUF_INIT;
         r = file->ops->read(file, scan.off, LOG_BATCH_HEADER, &b, err);
-        scan.expect_seq = b.len >= 16 ? MIN(get_u64(b.data + 8), cur->next_seq) : cur->next_seq;
+        none = !r && log_all_zero(b.data, b.len);
+        scan.expect_seq = b.len >= 16 && !none ? MIN(get_u64(b.data + 8), cur->next_seq) : cur->next_seq;
         buf_release(&b);
     }
     uint64_t from = scan.off;
-    if (!r && !empty && !scan.broken) r = log_scan_segment(file, &scan, read_batch, rd, err);
+    if (!r && !empty && !scan.broken && !none) r = log_scan_segment(file, &scan, read_batch, rd, err);
     if (!r && resumed && !scan.broken && !rd->stop && scan.off == from)
         r = check_position(file, seg, cur, err);
     file->ops->file_close(file);
@@ -268,9 +292,8 @@ int log_read(struct log *log, struct log_cursor *cursor, log_visit_fn *visit, vo
 }
 
 int log_end(struct log *log, uint64_t *ret_last, bool *ret_any, struct err *err) {
-    bool torn;
     pthread_mutex_lock(&log->lock);
-    int r = log_refresh_head(log, &torn, err);
+    int r = log_refresh_head(log, NULL, err);
     *ret_last = log->head ? log->last_seq : 0;
     *ret_any = log->head != NULL;
     pthread_mutex_unlock(&log->lock);
@@ -278,9 +301,8 @@ int log_end(struct log *log, uint64_t *ret_last, bool *ret_any, struct err *err)
 }
 
 int log_last(struct log *log, uint64_t *ret_seq, int64_t *ret_time_ms, struct err *err) {
-    bool torn;
     pthread_mutex_lock(&log->lock);
-    int r = log_refresh_head(log, &torn, err);
+    int r = log_refresh_head(log, NULL, err);
     *ret_seq = log->head ? log->last_seq : 0;
     *ret_time_ms = log->head ? log->last_time_ms : 0;
     pthread_mutex_unlock(&log->lock);
@@ -290,8 +312,13 @@ int log_last(struct log *log, uint64_t *ret_seq, int64_t *ret_time_ms, struct er
 int log_pending_bytes(struct log *log, const struct log_cursor *cursor, uint64_t *ret, struct err *err) {
     struct log_segment_name *segs = NULL;
     size_t n;
-    int r = log->store->ops->list(log->store, log->cid, &segs, &n, err);
     *ret = 0;
+    pthread_mutex_lock(&log->lock); /* the head's file is longer than what is in it */
+    int r = log_refresh_head(log, NULL, err);
+    uint32_t head = log->head ? log->head_name.ordinal : 0;
+    uint64_t head_end = log->head_end;
+    pthread_mutex_unlock(&log->lock);
+    if (!r) r = log->store->ops->list(log->store, log->cid, &segs, &n, err);
     for (size_t i = 0; !r && i < n; i++) {
         if (segs[i].ordinal < cursor->ordinal) continue;
         struct log_file *file;
@@ -299,6 +326,7 @@ int log_pending_bytes(struct log *log, const struct log_cursor *cursor, uint64_t
         if (log->store->ops->open(log->store, log->cid, segs[i].name, false, &file, NULL)) continue;
         r = file->ops->size(file, &size, err);
         file->ops->file_close(file);
+        if (segs[i].ordinal == head) size = MIN(size, head_end);
         if (segs[i].ordinal == cursor->ordinal) from = MAX(cursor->off, from);
         if (size > from) *ret += size - from;
     }

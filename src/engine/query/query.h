@@ -62,7 +62,8 @@ struct query_node {
     bool lo_inclusive, hi_inclusive;
     uint32_t dimensions, k; /* KNN */
     const float *vector;
-    float recall; /* KNN: the share of the k nearest to find, KNN_MIN_RECALL..1; 1: all of them, by exact scan */
+    float recall; /* KNN: the share of the k nearest to find, KNN_MIN_RECALL..1; 1: all of them, by exact scan
+                   */
     enum similarity similarity;
     struct query_node *filter;  /* KNN, may be NULL */
     const float *token_weights; /* SPARSE: of the terms, which are in byte order and have no slots */

@@ -77,8 +77,8 @@ struct knn_result {
     uint32_t n;
 };
 uint32_t search_knn_count(const struct query *);
-/* Whether KNN node number `which` searches clusters in the segment: then one part has to cover all of it, because an
- * approximate answer must not depend on how a segment is divided. */
+/* Whether KNN node number `which` searches clusters in the segment: then one part has to cover all of it,
+ * because an approximate answer must not depend on how a segment is divided. */
 bool search_knn_whole(const struct query *, uint32_t which, const struct segment *);
 /* The k best of these parts for KNN node number `which`. */
 int search_knn(const struct query *, uint32_t which, const struct search_stats *,
