@@ -50,6 +50,7 @@ struct coll {
     char data_prefix[64]; /* data/<cid>/ */
     struct log *log;
     pthread_mutex_t build_lock, merge_lock;
+    uint64_t appended_bytes;        /* by this process; atomic */
     struct log_cursor built_cursor; /* behind what this process built last; by build_lock */
     char
         settled_root[OBJECT_VERSION_SIZE]; /* root and schema item that had nothing to merge; by merge_lock */

@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-enum { SCHEMA_ATTEMPTS = 20, FILTER_ATTEMPTS = 10, BULK_BYTES = 512 << 10 };
+enum { SCHEMA_ATTEMPTS = 20, FILTER_ATTEMPTS = 10, WAKE_BYTES = 4 << 20 };
 
 static int refresh_schema(struct ingest *in, struct err *err) {
     struct core *core = in->coll->core;
@@ -436,9 +436,10 @@ static int append(struct ingest *in, struct err *err) {
     if (r || !in->n_out) return r;
     if (!in->first_seq) in->first_seq = in->out[0].seq;
     in->last_seq = in->out[in->n_out - 1].seq;
-    size_t bytes = 0;
+    uint64_t bytes = 0;
     for (size_t i = 0; i < in->n_out; i++) bytes += in->out[i].body_len;
-    if (bytes >= BULK_BYTES) scheduler_wake(in->coll->core->scheduler);
+    uint64_t now = __atomic_add_fetch(&in->coll->appended_bytes, bytes, __ATOMIC_RELAXED);
+    if (now / WAKE_BYTES != (now - bytes) / WAKE_BYTES) scheduler_wake(in->coll->core->scheduler);
     counter_add(&in->coll->core->n_records, in->n_out);
     return 0;
 }
