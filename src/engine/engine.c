@@ -120,6 +120,7 @@ int engine_open(const struct engine_options *o, struct engine **ret, struct err 
     core->clock = o->clock ? o->clock : &clock_system;
     core->rng = o->rng ? o->rng : &rng_system;
     core->build_bytes = o->build_bytes ? o->build_bytes : 32u << 20;
+    core->batch_bytes = o->batch_bytes ? o->batch_bytes : 32u << 20;
     core->partition_bytes = o->partition_bytes ? o->partition_bytes : 1u << 20;
     core->build_age_ms = o->build_age_ms ? o->build_age_ms : 10000;
     core->retention_ms = o->retention_ms;

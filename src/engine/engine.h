@@ -17,6 +17,7 @@ struct engine_options {
     const char *data_dir;
     bool background;          /* start builder, merger, cleaner and scheduler threads (the mount does) */
     uint64_t build_bytes;     /* build when the unbuilt log has this much; 0 = default 32 MB */
+    uint64_t batch_bytes;     /* records of one new segment at most; 0 = default 32 MB */
     uint64_t partition_bytes; /* documents of a partition worth a segment of its own; 0 = default 1 MB */
     int64_t build_age_ms;     /* or its oldest record is this old; 0 = default 10,000; < 0 never */
     int64_t retention_ms;     /* < 0: the project's setting, default 30 days */

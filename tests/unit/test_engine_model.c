@@ -51,6 +51,7 @@ static bool reopen(void) {
     o.simulate_remote =
         rnd(2); /* every other life reads objects by requests, through a cache that holds nothing */
     o.cache_bytes = 1;
+    o.batch_bytes = 3000; /* several batches a build, written side by side */
     e = NULL;
     return !engine_open(&o, &e, &err);
 }

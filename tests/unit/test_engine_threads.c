@@ -126,6 +126,7 @@ static void side_by_side(bool remote) {
     o.build_age_ms = 50;
     o.simulate_remote = remote;
     o.cache_bytes = 200000; /* three pages */
+    o.batch_bytes = 5000;   /* several batches a build, written side by side */
     CHECK_OK(engine_open(&o, &e, &err));
     CHECK_OK(engine_create(e, "c", NULL, &coll, &err));
     CHECK_OK(engine_set_shards(e, coll.cid, 3, &err));

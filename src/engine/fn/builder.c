@@ -22,10 +22,9 @@
 #include <unistd.h>
 
 enum {
-    LANES_MAX = 4,            /* segments written side by side: one for each core, at most these */
-    BATCH_BYTES = 32 << 20,   /* of records for one segment, at most */
-    BATCH_MIN = 4 << 20,      /* worth a segment while there is more to come */
-    INLINE_BYTES = 256 << 10, /* less is not worth a thread */
+    LANES_MAX = 4,      /* segments written side by side: one for each core, at most these */
+    BATCH_MIN_PART = 8, /* of the largest batch: worth a segment while there is more to come */
+    INLINE_PART = 128,  /* of it: not worth a thread */
     COMMIT_ATTEMPTS = 20,
     WAIT_STEP_MS = 10,
     WAIT_LIMIT_MS = 120000
@@ -318,14 +317,14 @@ static void forget_base(struct pipeline *p) {
 
 /* How much to read for the next segment; 0: nothing now. */
 static int next_size(struct pipeline *p, size_t *ret, struct err *err) {
-    uint64_t bytes;
+    uint64_t bytes, most = p->coll->core->batch_bytes, least = most / BATCH_MIN_PART;
     bool any;
     int r = p->follow ? log_end(p->coll->log, &p->up_to, &any, err) : 0;
     *ret = 0;
     if (r || p->cursor.next_seq > p->up_to) return r;
     r = log_pending_bytes(p->coll->log, &p->cursor, &bytes, err);
-    if (r || (p->follow && (p->n || p->committed) && bytes < BATCH_MIN)) return r;
-    *ret = (size_t)MIN(MAX(bytes / p->lanes, (uint64_t)BATCH_MIN), (uint64_t)BATCH_BYTES);
+    if (r || (p->follow && (p->n || p->committed) && bytes < least)) return r;
+    *ret = (size_t)MIN(MAX(bytes / p->lanes, least), most);
     return 0;
 }
 
@@ -373,7 +372,8 @@ static int start_batch(struct pipeline *p, bool *ret_any, struct err *err) {
     }
     p->batches[p->n++] = b;
     if (!b->batch.n_docs) return 0;
-    if (b->batch.bytes >= INLINE_BYTES) b->threaded = !pthread_create(&b->thread, NULL, write_main, b);
+    if (b->batch.bytes >= p->coll->core->batch_bytes / INLINE_PART)
+        b->threaded = !pthread_create(&b->thread, NULL, write_main, b);
     if (!b->threaded) write_main(b);
     return 0;
 }

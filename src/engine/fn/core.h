@@ -32,6 +32,7 @@ struct core {
     pthread_mutex_t lock;
     struct coll **colls;
     size_t n_colls, cap_colls;
+    uint64_t batch_bytes;     /* of records for one segment, at most */
     uint64_t partition_bytes; /* documents of a partition worth a segment of its own */
     uint64_t n_queries, n_records, n_builds, n_merges, n_segments_searched; /* atomic counters */
 };
