@@ -37,9 +37,9 @@ static inline __attribute__((always_inline)) void hadamard8(float8 *at, float sc
     const float8 s1 = {1, -1, 1, -1, 1, -1, 1, -1}, s2 = {1, 1, -1, -1, 1, 1, -1, -1};
     const float8 s4 = {1, 1, 1, 1, -1, -1, -1, -1};
     float8 x = *at;
-    x = __builtin_shuffle(x, (bits8){1, 0, 3, 2, 5, 4, 7, 6}) + x * s1;
-    x = __builtin_shuffle(x, (bits8){2, 3, 0, 1, 6, 7, 4, 5}) + x * s2;
-    x = __builtin_shuffle(x, (bits8){4, 5, 6, 7, 0, 1, 2, 3}) + x * s4;
+    x = __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6) + x * s1;
+    x = __builtin_shufflevector(x, x, 2, 3, 0, 1, 6, 7, 4, 5) + x * s2;
+    x = __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3) + x * s4;
     *at = x * scale;
 }
 
