@@ -184,14 +184,14 @@ def neighbours(bench, v, faiss_kinds):
         peer.driver.close()
     for kind in faiss_kinds if not bench.quick and "FAISS" not in bench.without else ():
         rows += faiss_rows(bench, v, kind, n, curves, notes)
-    bench.lines(os.path.basename(v.path), f"Top 10 of {title(v)}, one thread", "recall@10", "us a query",
+    bench.lines(os.path.basename(v.path), f"Top 10 of {title(v)}, one thread", "recall@10", "us a query (CPU)",
                 {k: [p for p in c if 0.8 <= p[0] < 0.99995] for k, c in curves.items()}, log=True)
     return rows, notes
 
 
 def curve(side, settings):
-    """(recall, mean us) of each setting, one round each: a picture, not a verdict."""
-    return sorted((side.recall(s), side.round(s)["mean_us"]) for s in settings)
+    """(recall, us of processor time a query) of each setting, one round each: a picture, not a verdict."""
+    return sorted((side.recall(s), 1e6 * r["cpu_seconds"] / r["n"]) for s, r in ((s, side.round(s)) for s in settings))
 
 
 def at_recall(bench, v, mine, peer, target, approximate):
