@@ -439,6 +439,13 @@ static int fetch_ahead(struct collector *c, struct err *err) {
     return r;
 }
 
+void collector_want(struct collector *c, struct fetch *f) {
+    if (!c->deferred || !c->n_best) return;
+    qsort_r(c->best, c->n_best, sizeof *c->best, by_known_keys, c);
+    for (uint32_t i = 0; i < MIN(c->n_best, MIN(c->want, (uint32_t)AHEAD_DOCUMENTS)); i++)
+        segment_want_hit(f, c->best[i].segment, c->best[i].hit.docno, !c->ids_only);
+}
+
 static int settle_deferred(struct collector *c, struct err *err) {
     uint32_t keep = c->n_best;
     if (keep > c->want) {

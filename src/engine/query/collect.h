@@ -63,6 +63,9 @@ void collector_count(struct collector *, uint64_t n);
 float collector_least(const struct collector *);
 void collector_offer(struct collector *, uint32_t doc, float score);
 int collector_end(struct collector *, struct err *);
+/* Wants what the best so far will need, when they are deferred (index/fetch.h). */
+struct fetch;
+void collector_want(struct collector *, struct fetch *);
 /* Moves the hits out: ids and sort values are set. */
 int collector_finish(struct collector *, struct search_hit **ret, uint32_t *ret_n, struct err *);
 void collector_release(struct collector *);

@@ -182,6 +182,7 @@ static int search_remote(const struct knn_run *run, struct collector *c, struct 
     bool unread = false;
     int r = search_parts(run, c, &unread, err);
     fetch_record(before);
+    if (!r && unread) collector_want(c, &f); /* of the parts that missed nothing */
     if (!r && unread) r = fetch_run(&f, err);
     fetch_release(&f);
     if (r || !unread) return r;
