@@ -143,7 +143,7 @@ def page(results, command):
         out += [f"## {GROUPS[r['name']][0]}", "", table([r]), ""]
         out += [f"- {n}" for n in r["notes"]] + ([""] if r["notes"] else [])
         out += [f"![{c}](bench/{c}.svg)\n" for c in r["charts"]]
-        if r["load"] > os.cpu_count() / 2 + 0.5 and len(results) > 1:
+        if r["load"] > os.cpu_count() / 2 + 0.5:
             out += [f"Others were using the machine (load {r['load']:.1f} before it): only the ratios count, and those of CPU most.\n"]
     return "\n".join(out).rstrip() + "\n"
 
