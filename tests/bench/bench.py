@@ -127,7 +127,9 @@ def table(results):
 
 def summary(results):
     judged = [row[-1] for r in results for row in r["rows"] if row[-1]]
-    return f"{sum(v == 'pass' for v in judged)} of {len(judged)} goals reached"
+    missing = [g for g in GROUPS if g not in [r["name"] for r in results]]
+    text = f"{sum(v == 'pass' for v in judged)} of {len(judged)} goals reached"
+    return text + (f" in the groups measured; not measured: {', '.join(missing)}" if missing else "")
 
 
 def page(results, command):

@@ -8,8 +8,8 @@ import data
 
 K = 10
 TARGETS = (0.965, 0.99)
-EFS = (10, 14, 20, 28, 36, 44, 52, 60, 70, 80, 92, 104, 118, 132, 150, 170, 200, 240, 300, 400, 600)
-RECALLS = (0.9, 0.93, 0.95, 0.96, 0.965, 0.97, 0.975, 0.98, 0.985, 0.99, 0.993, 0.996, 0.998, 0.999)
+EFS = (*range(10, 60), *range(60, 120, 2), *range(120, 240, 5), *range(240, 601, 20))  # fine: no side pays for a step
+RECALLS = (*(x / 1000 for x in range(900, 999, 3)), 0.999)
 FILTERS = (("random 1 %", 1, "r1", True), ("random 0.1 %", 2, "r01", True), ("correlated 1 %", 4, "c1", False),
            ("correlated 0.1 %", 8, "c01", False))
 STRUCTURES = ("20", "21", "22", "23")  # regions: norms, documents, clusters, codes (docs/FORMAT.md)
@@ -175,9 +175,9 @@ def neighbours(bench, v, faiss_kinds):
     for target in TARGETS:
         rows.append(at_recall(bench, v, mine, peer, target, approximate))
     if approximate:
-        curves["ldbfs"] = curve(mine, RECALLS)
+        curves["ldbfs"] = curve(mine, RECALLS[::4])
     if peer:
-        curves["hnswlib"] = curve(peer, EFS[:18])
+        curves["hnswlib"] = curve(peer, (10, 12, 14, 17, 20, 24, 28, 34, 40, 50, 64, 80, 100, 130, 160, 200, 240))
         rows += build_rows(bench, v)
     mine.driver.close()
     if peer:
