@@ -321,7 +321,11 @@ static void sqlite_stamp(struct metadata *m, struct meta_stamp *ret) {
     const volatile uint32_t *index = store_of(m)->wal_index;
     uint32_t copies[2][WAL_INDEX_WORDS];
     if (!index) return;
-    for (unsigned i = 0; i < 2 * WAL_INDEX_WORDS; i++) /* in this order */
+    /* In this order, each word read before the next: equal copies are one commit's. What is read after the
+     * stamp is read behind all of it, so it is at least as new: a stamp too old costs a read, it never hides
+     * a write. Acquire loads say both; a fence would say no more, and thread sanitizers do not know fences.
+     */
+    for (unsigned i = 0; i < 2 * WAL_INDEX_WORDS; i++)
         copies[i / WAL_INDEX_WORDS][i % WAL_INDEX_WORDS] = __atomic_load_n(&index[i], __ATOMIC_ACQUIRE);
     bool ready = copies[0][0] == WAL_INDEX_VERSION && ((const uint8_t *)copies[0])[12];
     ret->known = ready && !memcmp(copies[0], copies[1], sizeof copies[0]);

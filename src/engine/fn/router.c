@@ -281,19 +281,21 @@ static int count_fused(struct routing *rt, struct search_result *fused, struct e
 
 /* The two sides of a hybrid query one after the other, as queries of their own, then both lists as one. */
 static int run_fused(struct routing *rt, struct search_result *ret, struct err *err) {
-    struct routing whole = *rt;
+    struct query *whole = rt->query;
+    struct knn_result *knn = rt->knn;
+    uint32_t want = rt->want;
     struct search_result sides[2] = {{0}};
     int r = 0;
     for (int s = 0; s < 2 && !r; s++) {
-        struct query side = fuse_side_query(whole.query, s);
+        struct query side = fuse_side_query(whole, s);
         rt->query = &side;
-        rt->want = fuse_side_want(whole.query, s);
+        rt->want = fuse_side_want(whole, s);
         r = run_search(rt, &sides[s], err);
         rt->knn += search_knn_count(&side);
-        rt->query = whole.query;
     }
-    rt->knn = whole.knn;
-    rt->want = whole.want;
+    rt->query = whole;
+    rt->knn = knn;
+    rt->want = want;
     if (!r) search_fuse(rt->query, sides, rt->want, ret);
     for (int s = 0; s < 2 && r; s++) search_result_release(&sides[s]);
     return r || !rt->query->n_facets ? r : count_fused(rt, ret, err);

@@ -151,7 +151,7 @@ struct index_scratch *index_scratch(void);
 int index_scratch_analyzer(enum analyzer, struct analyzer_state **ret, struct err *);
 
 static inline bool merge_canceled(const volatile int *cancel) {
-    return cancel && *cancel;
+    return cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED);
 }
 
 /* ---- bitmaps: uint64_t words, least significant bit first ---- */

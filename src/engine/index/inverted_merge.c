@@ -1,5 +1,6 @@
 /* Merging inverted indexes: terms united by a k-way merge of the dictionaries, postings renumbered and merged
  * by document. Holds one decoded block of one term per input. */
+#include "index/index.h"
 #include "index/inverted_internal.h"
 
 struct source {
@@ -135,7 +136,7 @@ static int run(struct merge *m, const volatile int *cancel, struct inverted_regi
     struct source **same = xcalloc(m->n, sizeof *same);
     int e = 0;
     while (!e && m->n_live) {
-        if (cancel && *cancel)
+        if (merge_canceled(cancel))
             e = err_set(err, ERR_CANCELED, "merge canceled");
         else
             e = merge_term(m, same, err);

@@ -6,7 +6,7 @@
 enum { POLL_POSTINGS = 1 << 16, ORDS_BY_POSTINGS = 8 };
 
 int search_poll(const volatile int *cancel, struct err *err) {
-    int why = cancel ? *cancel : 0;
+    int why = cancel ? __atomic_load_n(cancel, __ATOMIC_RELAXED) : 0;
     if (!why) return 0;
     if (why == 2) return err_set(err, ERR_TIMEOUT, "the query took longer than its time limit");
     return err_set(err, ERR_CANCELED, "the query was interrupted");

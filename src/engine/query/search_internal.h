@@ -99,7 +99,7 @@ bool scorer_fill(struct scorer *, uint32_t hi, struct batch *);
 /* Loops that may pass many documents without a match end early when this is true; who drains the scorer then
  * reports it. */
 static inline bool scorer_is_canceled(const volatile int *cancel) {
-    return cancel && *cancel;
+    return cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED);
 }
 static inline float scorer_score(struct scorer *s) {
     return s->scored ? s->ops->score(s) : 0;
