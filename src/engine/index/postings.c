@@ -255,12 +255,15 @@ static bool load_block(struct postings *p, uint32_t block) {
     return true;
 }
 
-uint32_t postings_next_block(struct postings *p) {
-    if (p->block != UINT32_MAX && p->block >= p->n_blocks) return finish(p);
-    uint32_t block = p->block + 1;
+uint32_t postings_to_block(struct postings *p, uint32_t block) {
     if (block >= p->n_blocks || !load_block(p, block)) return finish(p);
     p->in_block = 0;
     return p->doc = p->docs[0];
+}
+
+uint32_t postings_next_block(struct postings *p) {
+    if (p->block != UINT32_MAX && p->block >= p->n_blocks) return finish(p);
+    return postings_to_block(p, p->block + 1);
 }
 
 /* The first block from `from` on that ends at or behind the target; n_blocks if none. Gallops: targets are
@@ -490,6 +493,13 @@ static bool trivial_impacts(const struct postings *p, struct impact *out) {
     return true;
 }
 
+unsigned postings_block_impacts(const struct postings *p, uint32_t block, struct impact out[8]) {
+    if (trivial_impacts(p, out)) return 1;
+    uint32_t start = block ? impacts_end(p, block - 1) : 0, end = impacts_end(p, block);
+    if (start > end || end > p->impacts_len) return no_bound(out);
+    return decode_impacts(p->impacts + start, end - start, out);
+}
+
 unsigned postings_impacts(struct postings *p, uint32_t target, uint32_t *ret_last_doc, struct impact out[8]) {
     uint32_t block = p->block;
     *ret_last_doc = DOCNO_NONE;
@@ -504,10 +514,7 @@ unsigned postings_impacts(struct postings *p, uint32_t target, uint32_t *ret_las
         p->impact_block = block;
     }
     *ret_last_doc = p->n_blocks == 1 ? p->block_last : last_doc(p, block);
-    if (trivial_impacts(p, out)) return 1;
-    uint32_t start = block ? impacts_end(p, block - 1) : 0, end = impacts_end(p, block);
-    if (start > end || end > p->impacts_len) return no_bound(out);
-    return decode_impacts(p->impacts + start, end - start, out);
+    return postings_block_impacts(p, block, out);
 }
 
 unsigned postings_list_impacts(const struct postings *p, struct impact out[8]) {

@@ -165,7 +165,9 @@ static inline uint32_t postings_next(struct postings *p) {
     return i < p->block_len ? (p->doc = p->docs[i]) : postings_next_block(p);
 }
 uint32_t postings_advance(struct postings *, uint32_t target); /* first doc >= target; target > current doc */
-uint32_t postings_freq_load(struct postings *);                /* private */
+/* Moves to the first document of block number `block` < n_blocks, in front of the current one, too. */
+uint32_t postings_to_block(struct postings *, uint32_t block);
+uint32_t postings_freq_load(struct postings *); /* private */
 /* Decodes the block's freqs on first need. */
 static inline uint32_t postings_freq(struct postings *p) {
     return p->freqs_ready && p->in_block < p->block_len ? (p->freq = p->freqs[p->in_block])
@@ -211,6 +213,7 @@ struct impact {
     uint8_t norm;
 };
 unsigned postings_impacts(struct postings *, uint32_t target, uint32_t *ret_last_doc, struct impact out[8]);
+unsigned postings_block_impacts(const struct postings *, uint32_t block, struct impact out[8]); /* the same */
 /* The same for the whole list. */
 unsigned postings_list_impacts(const struct postings *, struct impact out[8]);
 

@@ -1,6 +1,7 @@
 /* Top-k selection by score or by sort keys, and the merge of parts. */
 #include "query/collect.h"
 #include "index/segment_want.h"
+#include "query/heap.h"
 #include <math.h>
 
 enum source_kind { SOURCE_NONE, SOURCE_SCORE, SOURCE_ID, SOURCE_COLUMN };
@@ -91,19 +92,6 @@ static float score_of(uint64_t key) {
     bits ^= bits >> 31 ? 0x80000000u : 0xffffffffu;
     memcpy(&score, &bits, sizeof score);
     return score;
-}
-
-static void heap_sift_down(uint64_t *heap, uint32_t n, uint32_t i) {
-    uint64_t key = heap[i];
-    for (;;) {
-        uint32_t child = 2 * i + 1;
-        if (child >= n) break;
-        if (child + 1 < n && heap[child + 1] < heap[child]) child++;
-        if (heap[child] >= key) break;
-        heap[i] = heap[child];
-        i = child;
-    }
-    heap[i] = key;
 }
 
 static void heap_push(struct collector *c, uint64_t key) {

@@ -2,6 +2,7 @@
 #include "query/topk.h"
 
 #include "query/facet_count.h"
+#include "query/heap.h"
 #include "query/kernels.h"
 #include "query/match.h"
 #include <math.h>
@@ -9,6 +10,8 @@
 enum {
     WINDOW_FIRST = 256, /* the first window is short: it only sets a threshold */
     WHOLE_WINDOW = 1 << 16,
+    ORDER_BLOCKS = 4, /* with fewer there is nothing to choose from */
+    POLL_BLOCKS = 256,
     FEW_BLOCKS = 4,       /* in a window: so many are worth looking at for the window's bound */
     LOOKUP_POSTINGS = 16, /* to look a document up costs about as much as to score so many */
 };
@@ -361,6 +364,63 @@ static void count_whole(struct topk *k) {
                         m->info.df - deletes_term_df(ctx->part->deletes, m->field, m->info.ord));
 }
 
+/* ---- a single term ---- */
+
+static uint64_t block_key(float bound, uint32_t block) {
+    uint32_t bits;
+    memcpy(&bits, &bound, sizeof bits); /* of floats >= 0: in their order */
+    return (uint64_t)~bits << 32 | block;
+}
+
+/* A heap of the term's blocks, the greatest bound on top. */
+static uint64_t *order_blocks(struct topk *k, const struct match_leaf *leaf) {
+    uint32_t n = leaf->postings.n_blocks;
+    uint64_t *blocks = arena_alloc(&k->ctx->arena, n * sizeof *blocks);
+    struct impact impacts[8];
+    for (uint32_t b = 0; b < n; b++) {
+        unsigned n_impacts = postings_block_impacts(&leaf->postings, b, impacts);
+        blocks[b] = block_key(term_score_bound(&leaf->score, impacts, n_impacts), b);
+    }
+    for (uint32_t i = n / 2; i-- > 0;) heap_sift_down(blocks, n, i);
+    return blocks;
+}
+
+static void offer_block(struct topk *k, struct match_leaf *leaf, uint32_t block) {
+    uint32_t found[POSTINGS_BLOCK];
+    float scores[POSTINGS_BLOCK];
+    const uint32_t *docs;
+    if (postings_to_block(&leaf->postings, block) >= k->end) return;
+    uint32_t n = score_run(k, leaf, &docs, scores);
+    n = k->kernels->find_above(scores, k->collector->theta, n, found);
+    for (uint32_t i = 0; i < n; i++)
+        if (!deletes_has(k->ctx->dead, docs[found[i]]))
+            collector_offer(k->collector, docs[found[i]], scores[found[i]]);
+}
+
+/* Blocks by descending bounds, until no block left can hold a hit: none is scored in vain. Documents do not
+ * come in order: of equal scores any may be a hit. */
+static int by_best_blocks(struct topk *k, struct err *err) {
+    struct match_leaf *leaf = k->leaves.all[0];
+    uint32_t n = leaf->postings.n_blocks;
+    uint64_t *blocks = order_blocks(k, leaf), least = block_key(MAX(k->collector->theta, 0), 0) | UINT32_MAX;
+    k->end = k->ctx->hi;
+    for (; n && blocks[0] <= least; heap_sift_down(blocks, n, 0)) {
+        int r = n % POLL_BLOCKS ? 0 : search_poll(k->ctx->cancel, err);
+        if (r) return r;
+        offer_block(k, leaf, (uint32_t)blocks[0]);
+        least = block_key(MAX(k->collector->theta, 0), 0) | UINT32_MAX;
+        blocks[0] = blocks[--n];
+    }
+    return 0;
+}
+
+/* Is it worth the look at all bounds first? */
+static bool has_best_blocks(const struct topk *k) {
+    const struct match_leaf *leaf = k->leaves.all[0];
+    return k->whole && k->collector->want && !k->leaves.nested && leaf->postings.n_blocks >= ORDER_BLOCKS &&
+           term_score_reads_freqs(&leaf->score);
+}
+
 static bool disabled;
 void topk_disable(bool on) {
     disabled = on;
@@ -387,5 +447,5 @@ int topk_run(struct search_ctx *ctx, struct collector *collector, struct facet_c
     if (r || !k->root) return r;
     k->sums = NULL;
     count_whole(k);
-    return run_windows(k, err);
+    return has_best_blocks(k) ? by_best_blocks(k, err) : run_windows(k, err);
 }
