@@ -220,6 +220,8 @@ def main():
         if os.path.exists(path):
             with open(path, encoding="utf-8") as f:
                 results.append(json.load(f))
+    if not results:
+        sys.exit("no results are kept: run some groups first")
     out = args.out or os.path.join(common.BUILD, "report")
     write_page(out, results, kept, "make bench-quick" if args.quick else "make bench")
     chosen = [r for r in results if not args.group or r["name"] in args.group]
