@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "util/buf.h"
+#include "util/simd.h"
 
 enum {
     C_MOUNT = 1 << 0,
@@ -382,8 +383,15 @@ static void options_store(const struct options *o, struct engine_options *ret) {
     ret->simulate_bytes_per_s = env_number("LDBFS_SIMULATE_MB_S") * 1000000;
 }
 
+static void options_instructions(void) {
+    const char *most = env_text("LDBFS_SIMD");
+    if (most && !simd_limit_name(most))
+        fprintf(stderr, "ldbfs: LDBFS_SIMD is not plain, sse4.2 or avx2 and is ignored\n");
+}
+
 void options_engine(const struct options *o, bool background, struct engine_options *ret) {
     engine_options_init(ret);
+    options_instructions();
     options_store(o, ret);
     ret->data_dir = o->data_dir;
     ret->background = background;

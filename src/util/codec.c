@@ -1,5 +1,6 @@
 /* Varints, cursors, CRC-32C, hashing. */
 #include "util/codec.h"
+#include "util/simd.h"
 
 #include <pthread.h>
 
@@ -113,7 +114,7 @@ __attribute__((target("sse4.2"))) static uint32_t crc_hard(uint32_t crc, const u
 
 uint32_t crc32c(uint32_t crc, const void *data, size_t len) {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("sse4.2")) return ~crc_hard(~crc, data, len);
+    if (simd_level() >= SIMD_SSE42) return ~crc_hard(~crc, data, len);
 #endif
     return ~crc_soft(~crc, data, len);
 }

@@ -288,7 +288,7 @@ def change(m, corpus, rng):
         corpus.put(d)
 
 
-def test_reference(env):
+def compare_through_changes(env):
     rounds = {"quick": 8, "normal": 25, "long": 200}[MODE]
     rng = env.random
     docs = [random_doc(rng, n) for n in range(120)]
@@ -305,7 +305,21 @@ def test_reference(env):
         compare_all(m, corpus, rng, rounds)
 
 
-def test_long_lists(env):
+def test_reference(env):
+    compare_through_changes(env)
+
+
+def test_reference_without_simd(env):
+    env.environ["LDBFS_SIMD"] = "plain"
+    compare_through_changes(env)
+
+
+def test_reference_sse(env):
+    env.environ["LDBFS_SIMD"] = "sse4.2"
+    compare_through_changes(env)
+
+
+def compare_long_lists(env):
     """Words in thousands of documents: where the best hits are found without a look at every one, they are still the best."""
     rng = env.random
     count = {"quick": 1500, "normal": 3000, "long": 20000}[MODE]
@@ -347,6 +361,15 @@ def test_long_lists(env):
             equal([(h["doc"]["id"], ref.bits(h["score"])) for h in answer["docs"]],
                   [(i, ref.bits(want[i])) for i in order[at:at + size]], what, size, at)
             equal(answer["total"], len(want), what, "total")
+
+
+def test_long_lists(env):
+    compare_long_lists(env)
+
+
+def test_long_lists_without_simd(env):
+    env.environ["LDBFS_SIMD"] = "plain"
+    compare_long_lists(env)
 
 
 SORT_FIELDS = ["n", "x", "tag", "flag", "who.name", "who.age", "code", "at", "_id", "_score"]

@@ -244,10 +244,10 @@ TEST(exact_is_exact) {
             struct knn_result a = nearest(schema, &plain, 1, v, 10, 0, NULL);
             struct knn_result b = nearest(schema, &part, 1, v, 10, 1, NULL);
             struct knn_result c = nearest(schema, &part, 1, v, 10, 0.9, NULL);
-            vector_simd_force(SIMD_PLAIN);
+            simd_limit(SIMD_PLAIN);
             struct knn_result d = nearest(schema, &part, 1, v, 10, 0.9, NULL);
             struct knn_result e = nearest(schema, &part, 1, v, 10, 1, NULL);
-            vector_simd_force(SIMD_AVX2);
+            simd_limit(SIMD_AVX2);
             CHECK(same_hits(&a, &b) && same_hits(&c, &d) && same_hits(&a, &e));
             struct knn_result *all[] = {&a, &b, &c, &d, &e};
             for (size_t i = 0; i < ARRAY_SIZE(all); i++) search_knn_release(all[i]);

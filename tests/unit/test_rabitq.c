@@ -47,7 +47,7 @@ TEST(products_have_one_order) {
     for (uint32_t n = 1; n < 140; n++) {
         float *a = normals(n), *b = normals(n);
         for (int level = SIMD_PLAIN; level <= SIMD_AVX2; level++) {
-            vector_simd_force((enum simd_level)level);
+            simd_limit((enum simd_level)level);
             float x = vector_dot_function()(a, b, n), y = vector_square_function()(a, b, n);
             float want_x = by_lanes(a, b, n, false), want_y = by_lanes(a, b, n, true);
             CHECK(!memcmp(&x, &want_x, sizeof x) && !memcmp(&y, &want_y, sizeof y));
@@ -65,16 +65,16 @@ TEST(rotation_is_orthogonal) {
         rotation_init(&r, n, 5);
         float *a = normals(n), *b = normals(n), *ra = normals(r.padded), *rb = normals(r.padded);
         float *again = normals(r.padded);
-        vector_simd_force(SIMD_AVX2);
+        simd_limit(SIMD_AVX2);
         rotation_apply(&r, a, ra);
         rotation_apply(&r, b, rb);
         double size = sqrt(dot(a, a, n) * dot(b, b, n));
         CHECK(fabs(dot(a, b, n) - dot(ra, rb, r.padded)) < 1e-5 * size);
         CHECK(fabs(dot(a, a, n) - dot(ra, ra, r.padded)) < 1e-5 * dot(a, a, n));
-        vector_simd_force(SIMD_PLAIN);
+        simd_limit(SIMD_PLAIN);
         rotation_apply(&r, a, again);
         CHECK(!memcmp(again, ra, r.padded * sizeof *ra));
-        vector_simd_force(SIMD_AVX2);
+        simd_limit(SIMD_AVX2);
         rotation_release(&r);
         free(a), free(b), free(ra), free(rb), free(again);
     }
@@ -129,10 +129,10 @@ TEST(scans_give_the_same_bits) {
         coded_init(&c, sizes[s], 32 - (unsigned)s, s % 2);
         memcpy(tables, c.tables, (size_t)4 * sizes[s]);
         uint32_t mask = rabitq_scan_function()(&c.q, c.block, 3.5f, 1.25f, 100, &wide);
-        vector_simd_force(SIMD_PLAIN);
+        simd_limit(SIMD_PLAIN);
         rabitq_query_init(&c.q, sizes[s], c.query, c.tables);
         uint32_t again = rabitq_scan_function()(&c.q, c.block, 3.5f, 1.25f, 100, &plain);
-        vector_simd_force(SIMD_AVX2);
+        simd_limit(SIMD_AVX2);
         CHECK(!memcmp(tables, c.tables, (size_t)4 * sizes[s]));
         CHECK(mask == again && !memcmp(&plain, &wide, sizeof plain));
         CHECK(!s || !(mask >> (32 - s))); /* places without a row */
@@ -202,7 +202,7 @@ TEST(nearest_centroids) {
     struct centroid_panels p;
     centroid_panels_init(&p, centroids, K, D);
     for (int level = SIMD_PLAIN; level <= SIMD_AVX2; level++) {
-        vector_simd_force((enum simd_level)level);
+        simd_limit((enum simd_level)level);
         centroid_panels_nearest(&p, rows, N, nearest, distances);
         for (unsigned i = 0; i < N; i++) {
             double best = INFINITY;

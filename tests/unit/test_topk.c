@@ -3,6 +3,7 @@
  * highest score, hits, order and bits must agree.
  */
 #include "index/inverted_internal.h"
+#include "util/simd.h"
 #include "query/facet.h"
 #include "query/kernels.h"
 #include "query/topk.h"
@@ -142,8 +143,8 @@ static bool check_division(const struct query *q, const struct layout *l, const 
     int r = run_division(q, l, d, want, &all, &err);
     topk_disable(false);
     bool ok = !r;
-    for (int level = KERNELS_PLAIN; level <= KERNELS_AVX2 && ok; level++) {
-        kernels_limit((enum kernels_level)level);
+    for (int level = SIMD_PLAIN; level <= SIMD_AVX2 && ok; level++) {
+        simd_limit((enum simd_level)level);
         ok = !run_division(q, l, d, want, &best, &err) && same_result(&all, &best) &&
              same_facets(all.facets, best.facets);
         search_result_release(&best);

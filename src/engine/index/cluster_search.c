@@ -50,7 +50,7 @@ __attribute__((target("avx2"))) static void products_avx2(const uint8_t *centroi
 
 static void centroid_products(const struct clusters *c, const int8_t *q, int32_t *ret) {
 #ifdef __x86_64__
-    if (vector_simd() >= SIMD_AVX2) {
+    if (simd_level() >= SIMD_AVX2) {
         products_avx2(c->centroids, c->n_lists, c->rotation.padded, q, ret);
         return;
     }

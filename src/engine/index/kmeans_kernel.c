@@ -54,7 +54,7 @@ __attribute__((target("avx2,fma"))) static void tile_avx2(const float *const row
 
 static tile_fn *tile_function(void) {
 #ifdef __x86_64__
-    if (vector_simd() >= SIMD_AVX2) return tile_avx2;
+    if (simd_level() >= SIMD_AVX2) return tile_avx2;
 #endif
     return tile_plain;
 }

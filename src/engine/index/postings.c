@@ -7,6 +7,7 @@
  */
 #include "index/bitpack.h"
 #include "index/inverted_internal.h"
+#include "util/simd.h"
 
 enum { NO_WRAP_BITS = 22 }; /* 128 gaps of this width on top of a document number stay below 2^32 */
 
@@ -382,7 +383,7 @@ __attribute__((target("popcnt"))) static uint32_t count_popcnt(const uint8_t *bi
 #endif
 static uint32_t count_bits(const uint8_t *bitmap, uint32_t from, uint32_t to) {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("popcnt")) return count_popcnt(bitmap, from, to);
+    if (simd_level() >= SIMD_SSE42) return count_popcnt(bitmap, from, to);
 #endif
     return count_plain(bitmap, from, to);
 }

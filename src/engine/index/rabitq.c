@@ -96,7 +96,7 @@ __attribute__((target("avx2"))) static void make_tables_avx2(struct rabitq_query
 void rabitq_query_init(struct rabitq_query *query, uint32_t dimensions, const float *q, uint8_t *tables) {
     *query = (struct rabitq_query){.dimensions = dimensions, .tables = tables};
 #ifdef __x86_64__
-    if (vector_simd() >= SIMD_AVX2) {
+    if (simd_level() >= SIMD_AVX2) {
         make_tables_avx2(query, q);
         return;
     }
@@ -183,7 +183,7 @@ __attribute__((target("avx2"))) static uint32_t scan_avx2(const struct rabitq_qu
 
 rabitq_scan_fn *rabitq_scan_function(void) {
 #ifdef __x86_64__
-    if (vector_simd() >= SIMD_AVX2) return scan_avx2;
+    if (simd_level() >= SIMD_AVX2) return scan_avx2;
 #endif
     return scan_plain;
 }

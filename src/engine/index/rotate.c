@@ -86,7 +86,7 @@ void rotation_apply(const struct rotation *r, const float *v, float *out) {
     memcpy(out, v, r->dimensions * sizeof *out);
     memset(out + r->dimensions, 0, (r->padded - r->dimensions) * sizeof *out);
 #ifdef __x86_64__
-    if (vector_simd() >= SIMD_AVX2) {
+    if (simd_level() >= SIMD_AVX2) {
         rotate_avx2(r, out);
         return;
     }

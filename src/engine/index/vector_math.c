@@ -1,33 +1,11 @@
 /* Products in one order of summation. */
 #include "index/vector_math.h"
 
-#include <stdatomic.h>
 #include <string.h>
 
 enum { LANES = 32, WIDTH = 8 };
 
 typedef float float8 __attribute__((vector_size(32), aligned(4)));
-
-/* ---- dispatch ---- */
-
-static atomic_int forced = SIMD_AVX2;
-
-static enum simd_level detect(void) {
-#ifdef __x86_64__
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return SIMD_AVX2;
-#endif
-    return SIMD_PLAIN;
-}
-
-enum simd_level vector_simd(void) {
-    enum simd_level most = (enum simd_level)atomic_load_explicit(&forced, memory_order_relaxed);
-    enum simd_level have = detect();
-    return have < most ? have : most;
-}
-
-void vector_simd_force(enum simd_level most) {
-    atomic_store(&forced, most);
-}
 
 /* ---- kernels ---- */
 
@@ -86,14 +64,14 @@ __attribute__((target("avx2"))) static float square_avx2(const float *a, const f
 
 vector_product *vector_dot_function(void) {
 #ifdef __x86_64__
-    if (vector_simd() >= SIMD_AVX2) return dot_avx2;
+    if (simd_level() >= SIMD_AVX2) return dot_avx2;
 #endif
     return dot_plain;
 }
 
 vector_product *vector_square_function(void) {
 #ifdef __x86_64__
-    if (vector_simd() >= SIMD_AVX2) return square_avx2;
+    if (simd_level() >= SIMD_AVX2) return square_avx2;
 #endif
     return square_plain;
 }

@@ -6,13 +6,10 @@
  * vectors (rotation, clusters, codes) decides only which rows are looked at, and may use what the machine
  * has. */
 #pragma once
+#include "util/simd.h"
+
 #include <stdbool.h>
 #include <stdint.h>
-
-/* What the kernels use. The machine's best, unless a test forces less. Not to be changed during a call. */
-enum simd_level { SIMD_PLAIN, SIMD_AVX2 /* with FMA */ };
-enum simd_level vector_simd(void);
-void vector_simd_force(enum simd_level most);
 
 typedef float vector_product(const float *a, const float *b, uint32_t n);
 vector_product *vector_dot_function(void);    /* sum of a[i] b[i] */

@@ -2,6 +2,7 @@
 #include "query/kernels.h"
 
 #include "query/bm25.h"
+#include "util/simd.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -117,17 +118,9 @@ static const struct kernels avx2 = {
 };
 #endif
 
-static enum kernels_level limit = KERNELS_AVX2;
-
-void kernels_limit(enum kernels_level level) {
-    limit = level;
-}
-
 const struct kernels *kernels(void) {
 #if defined(__x86_64__)
-    if (limit >= KERNELS_AVX2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt") &&
-        __builtin_cpu_supports("bmi"))
-        return &avx2;
+    if (simd_level() >= SIMD_AVX2) return &avx2;
 #endif
     return &plain;
 }

@@ -14,11 +14,8 @@ struct kernels {
     uint32_t (*find_above)(const float *scores, float bar, uint32_t n, uint32_t *ret_positions);
     uint32_t (*count)(const uint64_t *bits, uint32_t n_words);
 };
-enum kernels_level { KERNELS_PLAIN, KERNELS_AVX2 };
-/* The best for this machine. */
+/* The best that may be used (util/simd.h). */
 const struct kernels *kernels(void);
-/* Tests: nothing above this level from now on. */
-void kernels_limit(enum kernels_level);
 
 /* ---- bitmaps of a window; `from` may be unaligned ---- */
 typedef uint64_t bits_vector __attribute__((vector_size(16), aligned(1), may_alias));

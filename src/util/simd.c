@@ -1,0 +1,36 @@
+/* The level, found before main runs. */
+#include "util/simd.h"
+
+#include <string.h>
+
+int simd_now;
+
+static enum simd_level detect(void) {
+#ifdef __x86_64__
+    if (!__builtin_cpu_supports("sse4.2") || !__builtin_cpu_supports("popcnt")) return SIMD_PLAIN;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi"))
+        return SIMD_AVX2;
+    return SIMD_SSE42;
+#else
+    return SIMD_PLAIN;
+#endif
+}
+
+void simd_limit(enum simd_level most) {
+    enum simd_level have = detect();
+    __atomic_store_n(&simd_now, (int)(have < most ? have : most), __ATOMIC_RELAXED);
+}
+
+__attribute__((constructor)) static void begin(void) {
+    simd_limit(SIMD_AVX2);
+}
+
+_Bool simd_limit_name(const char *name) {
+    static const char *const names[] = {"plain", "sse4.2", "avx2"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, names[i]) == 0) {
+            simd_limit((enum simd_level)i);
+            return 1;
+        }
+    return 0;
+}
