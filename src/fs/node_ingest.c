@@ -80,7 +80,7 @@ static const struct node_ops target_ops = {.kind = "append target",
 
 /* A node that somebody writes much to is not given out again: the kernel holds a lock per inode during a
  * write, and writers would wait for each other. Small writes wait for the log anyway; they share a node,
- * which the kernel then need not look up twice. */
+ * whose name the kernel knows for a while (so the first writers of much may share one, too). */
 static struct node *target_node(struct fs *fs, struct node *dir, const char *name) {
     struct buf key = BUF_INIT;
     buf_printf(&key, "%s/target/%s", dir->key, name);
@@ -100,6 +100,7 @@ static struct node *target_node(struct fs *fs, struct node *dir, const char *nam
     n->mode = S_IFREG | 0644;
     n->mtime_ms = dir->mtime_ms;
     n->attr_s = FS_TIMEOUT_LONG_S;
+    n->entry_s = FS_TIMEOUT_FIXED_S;
     return inode_add(fs, n);
 }
 

@@ -16,6 +16,7 @@ enum {
     SEGMENT_NAME_LEN = 8 + 1 + 16 + 4,
     LOG_PATH_SIZE = 512,
     LOCK_TRIES_MAX = 1000,
+    READ_WHOLE_MAX = 64 * 1024,
     STAMP_QUIET_MS = 100,         /* longer than a step of the clock that filesystems take their times from */
     STAMP_QUIET_COARSE_MS = 2000, /* the same where times are whole seconds */
 };
@@ -247,21 +248,26 @@ static int dir_open(struct log_store *ls, const char *cid, const char *name, boo
     return 0;
 }
 
+/* The size only: Linux gives a file whose times were asked for a time of its own at the next write, and then
+ * fdatasync writes the inode too. */
 static int dir_size(struct log_file *lf, uint64_t *ret, struct err *err) {
-    struct stat st;
-    if (fstat(file_of(lf)->fd, &st)) return fail(err, errno, "stat", file_of(lf)->name);
-    *ret = (uint64_t)st.st_size;
+    struct statx st;
+    if (statx(file_of(lf)->fd, "", AT_EMPTY_PATH, STATX_SIZE, &st))
+        return fail(err, errno, "stat", file_of(lf)->name);
+    *ret = st.stx_size;
     return 0;
 }
 
 static int dir_read(struct log_file *lf, uint64_t off, size_t len, struct buf *out, struct err *err) {
     struct file *f = file_of(lf);
-    size_t before = out->len;
-    uint64_t size = 0;
-    int r = dir_size(lf, &size, err);
-    if (r) return r;
-    if (off >= size) return 0;
-    size_t left = (size_t)MIN((uint64_t)len, size - off);
+    size_t before = out->len, left = len;
+    if (len > READ_WHOLE_MAX) { /* how much there is, before room for it is made */
+        uint64_t size = 0;
+        int r = dir_size(lf, &size, err);
+        if (r) return r;
+        if (off >= size) return 0;
+        left = (size_t)MIN((uint64_t)len, size - off);
+    }
     uint8_t *p = buf_grow(out, left);
     while (left) {
         ssize_t n = pread(f->fd, p, MIN(left, (size_t)1 << 30), (off_t)off);
@@ -271,7 +277,7 @@ static int dir_read(struct log_file *lf, uint64_t off, size_t len, struct buf *o
             out->len = before;
             return fail(err, e, "read", f->name);
         }
-        if (n == 0) break; /* cut meanwhile */
+        if (n == 0) break; /* the end, or cut meanwhile */
         p += n;
         off += (uint64_t)n;
         left -= (size_t)n;

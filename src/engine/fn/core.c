@@ -47,6 +47,7 @@ void core_release_colls(struct core *core) {
         pthread_mutex_destroy(&c->lock);
         pthread_mutex_destroy(&c->history_lock);
         free(c->roots);
+        schema_unref(c->written);
         free(c);
     }
     free(core->colls);

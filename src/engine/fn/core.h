@@ -70,11 +70,13 @@ struct coll {
     uint64_t record_version; /* metadata version of the collection record last seen ACTIVE */
     uint32_t n_shards;       /* of the record last seen; atomic */
     uint32_t fixed_shards;   /* the same: they were set by hand */
-    pthread_mutex_t history_lock; /* of the small things: roots, seen_*, last_error */
+    pthread_mutex_t history_lock; /* of the small things: roots, seen_*, last_error, written */
     struct snapshot_info *roots;  /* what is known of root versions (they never change), by version */
     size_t n_roots, cap_roots;
     char last_error[256];
     int64_t last_error_ms;
+    struct schema *written; /* the one that a writer parsed last, and the metadata version of its item */
+    uint64_t written_item;
     /* The scheduler's builder thread only: what it last saw committed; the log's end and since when it is
      * that. */
     uint64_t built_seq, grown_seq;

@@ -12,14 +12,34 @@
 
 enum { SCHEMA_ATTEMPTS = 20, FILTER_ATTEMPTS = 10, WAKE_BYTES = 4 << 20 };
 
+/* The schema of an item's version that writers parsed last; NULL: it is another. */
+static struct schema *known_schema(struct coll *coll, uint64_t item) {
+    pthread_mutex_lock(&coll->history_lock);
+    struct schema *s = coll->written && coll->written_item == item ? schema_ref(coll->written) : NULL;
+    pthread_mutex_unlock(&coll->history_lock);
+    return s;
+}
+
+static void keep_schema(struct coll *coll, struct schema *s, uint64_t item) {
+    pthread_mutex_lock(&coll->history_lock);
+    struct schema *old = coll->written;
+    coll->written = schema_ref(s);
+    coll->written_item = item;
+    pthread_mutex_unlock(&coll->history_lock);
+    schema_unref(old);
+}
+
 static int refresh_schema(struct ingest *in, struct err *err) {
     struct core *core = in->coll->core;
     struct buf b = BUF_INIT;
     uint64_t version;
     int r = meta_get(core->meta, in->coll->cid, "schema", &b, &version, err);
     if (!r && version != in->schema_item) {
-        struct schema *s;
-        r = schema_read_record((const char *)b.data, b.len, &s, err);
+        struct schema *s = known_schema(in->coll, version);
+        if (!s) {
+            r = schema_read_record((const char *)b.data, b.len, &s, err);
+            if (!r) keep_schema(in->coll, s, version);
+        }
         if (!r) {
             schema_unref(in->schema);
             in->schema = s;
@@ -36,6 +56,7 @@ static int log_floor(struct coll *coll, uint64_t *ret, struct err *err) {
     bool any;
     uint64_t last;
     *ret = 0;
+    if (log_begun(coll->log)) return 0;
     int r = log_end(coll->log, &last, &any, err);
     if (r || any) return r;
     struct tree *t;

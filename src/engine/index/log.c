@@ -35,6 +35,10 @@ void log_idle(struct log *log) {
     pthread_mutex_unlock(&log->lock);
 }
 
+bool log_begun(const struct log *log) {
+    return __atomic_load_n(&log->begun, __ATOMIC_RELAXED);
+}
+
 uint64_t log_fsyncs(const struct log *log) {
     return __atomic_load_n(&log->fsyncs, __ATOMIC_RELAXED);
 }
@@ -98,6 +102,7 @@ static int open_head(struct log *log, const struct log_segment_name *name, struc
         return r;
     }
     retire_head(log);
+    __atomic_store_n(&log->begun, true, __ATOMIC_RELAXED);
     log->head = file;
     log->head_name = *name;
     log->head_end = LOG_HEADER_SIZE;
@@ -123,11 +128,14 @@ static int find_rest(struct log *log, uint64_t off, bool *ret, struct err *err) 
     return r;
 }
 
-/* Does no batch begin at head_end? */
-static int nothing_follows(struct log *log, bool *ret, struct err *err) {
+/* Does no batch begin at head_end? *ret_zeros: how many zeros were seen there; an appender looks at the
+ * reserved room in the same read. */
+static int nothing_follows(struct log *log, bool appends, bool *ret, uint64_t *ret_zeros, struct err *err) {
     struct buf b = BUF_INIT;
-    int r = log->head->ops->read(log->head, log->head_end, LOG_BATCH_HEADER, &b, err);
-    *ret = !r && log_all_zero(b.data, b.len);
+    size_t len = appends ? LOG_RESERVE : LOG_BATCH_HEADER;
+    int r = log->head->ops->read(log->head, log->head_end, len, &b, err);
+    *ret = !r && log_all_zero(b.data, MIN(b.len, (size_t)LOG_BATCH_HEADER));
+    *ret_zeros = *ret && log_all_zero(b.data, b.len) ? b.len : 0;
     buf_release(&b);
     return r;
 }
@@ -146,7 +154,7 @@ static int scan_batches(struct log *log, struct err *err) {
 
 /* Looks behind head_end for batches of other processes. */
 static int scan_head(struct log *log, bool *ret_torn, struct err *err) {
-    uint64_t size;
+    uint64_t size, zeros = 0;
     bool none = false;
     int r = log->head->ops->size(log->head, &size, err);
     if (r) return r;
@@ -157,9 +165,9 @@ static int scan_head(struct log *log, bool *ret_torn, struct err *err) {
     }
     log->head_size = size;
     if (size == log->head_end) return 0;
-    r = nothing_follows(log, &none, err);
+    r = nothing_follows(log, ret_torn != NULL, &none, &zeros, err);
     if (!r && !none) r = scan_batches(log, err);
-    if (!r && ret_torn) r = find_rest(log, log->head_end, ret_torn, err);
+    if (!r && ret_torn) r = find_rest(log, log->head_end + zeros, ret_torn, err);
     if (!r && log->last_seq < log->synced_seq)
         r = err_set(err, ERR_CORRUPT, "log segment \"%s\" lost records up to %llu that were synced",
                     log->head_name.name, (unsigned long long)log->synced_seq);
@@ -237,6 +245,7 @@ static int start_segment(struct log *log, uint64_t first_seq, uint32_t prev_crc,
         return r;
     }
     retire_head(log);
+    __atomic_store_n(&log->begun, true, __ATOMIC_RELAXED);
     log->head = file;
     log->head_name = name;
     log->head_end = LOG_HEADER_SIZE;
@@ -265,8 +274,10 @@ static int sync_head(struct log *log, struct err *err) {
 static int prepare_head(struct log *log, uint64_t floor_seq, struct err *err) {
     bool torn;
     struct log_stamp now;
-    int r = same_list(log, &now) ? 0 : remove_void(log, err);
-    if (!r) r = log_refresh_head(log, &torn, err);
+    bool same = same_list(log, &now);
+    int r = same ? 0 : remove_void(log, err);
+    torn = false;
+    if (!r) r = same ? scan_head(log, &torn, err) : log_refresh_head(log, &torn, err);
     if (r) return r;
     if (!log->head) return start_segment(log, floor_seq + 1, 0, NULL, err);
     if (torn && (r = log->head->ops->truncate(log->head, log->head_end, err))) return r;

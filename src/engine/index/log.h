@@ -78,4 +78,6 @@ int log_pending_bytes(struct log *, const struct log_cursor *, uint64_t *ret, st
 /* Removes segments wholly at or below seq; never the newest. roll: first starts a new segment when the newest
  * holds more than roll_bytes and nothing above seq. */
 int log_trim(struct log *, uint64_t seq, uint64_t roll_bytes, struct err *);
+/* A segment of the log was seen. Then there always is one: the newest is kept as long as the collection. */
+bool log_begun(const struct log *);
 uint64_t log_fsyncs(const struct log *);

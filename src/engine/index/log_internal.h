@@ -21,6 +21,7 @@ struct log {
     uint64_t synced_seq;   /* this process knows everything up to here to be durable; a batch boundary */
     uint64_t appended_seq; /* highest number this process appended */
     uint32_t appended_crc; /* crc of that batch, to recognise it in a rewritten segment */
+    bool begun;            /* a segment was seen; atomic, only ever set */
     bool syncing;
     bool unhealthy; /* a sync failed: nothing is appended or acknowledged before recover() succeeded */
     uint32_t failed_ordinal;   /* of the segment whose sync failed */
