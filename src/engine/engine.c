@@ -186,6 +186,10 @@ int ingest_add(struct ingest *in, const struct ingest_record *recs, size_t n, in
     return writer_add(in, recs, n, fn, ctx, ret_accepted, err);
 }
 
+bool ingest_waits(const struct ingest *in) {
+    return writer_waits(in);
+}
+
 int ingest_commit(struct ingest *in, struct err *err) {
     return writer_commit(in, err);
 }

@@ -115,6 +115,8 @@ int engine_ingest_open(struct engine *, const char *cid, enum ingest_op, struct 
  * {"id": ..} or a JSON string, or {"filter": "query"}. At most 5 MB each. */
 int ingest_add(struct ingest *, const struct ingest_record *, size_t n, ingest_verdict_fn *, void *ctx,
                uint64_t *ret_accepted, struct err *);
+/* Do records wait for an embedding provider? As of the schema that the session read last. */
+bool ingest_waits(const struct ingest *);
 /* Group commit: everything added so far is durable. */
 int ingest_commit(struct ingest *, struct err *);
 /* First and last sequence number given to this session's records; 0 if none. */

@@ -13,6 +13,8 @@ struct session;
  * minute). */
 int session_open(struct call *c, struct place *p, enum ingest_op op, const char *file, bool target,
                  enum decode_format format, enum decode_packing packing, struct session **ret);
+/* Do its writes wait for an embedding provider? */
+bool session_waits(const struct session *s);
 int session_write(struct call *c, struct session *s, const char *data, size_t len);
 /* own: by the opener: an incomplete last record is reported, and refused lines are an error. Otherwise
  * commits only. */

@@ -17,8 +17,18 @@ static const struct {
 } targets[] = {{"upsert", INGEST_UPSERT}, {"update", INGEST_UPDATE}, {"delete", INGEST_DELETE}};
 
 struct target { /* node->data */
-    int heavy;  /* atomic: open handles through which much has been written */
+    int heavy;  /* atomic: open handles through which much has been written, or whose writes take long */
 };
+
+/* Who waits for an embedding provider is like one who writes much, from the beginning: others get a node of
+ * their own, and the kernel asks for the name each time. */
+static void share(struct handle *h, bool shared) {
+    struct target *t = h->node->data;
+    __atomic_store_n(&h->node->entry_s, shared ? FS_TIMEOUT_FIXED_S : 0, __ATOMIC_RELAXED);
+    if (shared) return;
+    h->written = HEAVY_BYTES;
+    __atomic_fetch_add(&t->heavy, 1, __ATOMIC_RELAXED);
+}
 
 static int target_open(struct call *c, struct handle *h) {
     h->direct_io = true;
@@ -28,8 +38,10 @@ static int target_open(struct call *c, struct handle *h) {
     if (!handle_writes(h)) return 0;
     int r =
         session_open(c, h->node->place, targets[i].op, targets[i].name, true, DECODE_LINES, DECODE_PLAIN, &s);
+    if (r) return r;
     h->state = s;
-    return r;
+    share(h, !session_waits(s));
+    return 0;
 }
 
 static int target_read(struct call *c, struct handle *h, uint64_t offset, size_t size, struct buf *out) {
@@ -100,7 +112,6 @@ static struct node *target_node(struct fs *fs, struct node *dir, const char *nam
     n->mode = S_IFREG | 0644;
     n->mtime_ms = dir->mtime_ms;
     n->attr_s = FS_TIMEOUT_LONG_S;
-    n->entry_s = FS_TIMEOUT_FIXED_S;
     return inode_add(fs, n);
 }
 

@@ -159,7 +159,7 @@ static void fill_entry(struct fs *fs, struct node *n, struct fuse_entry_param *e
     memset(e, 0, sizeof *e);
     e->ino = n->id;
     e->generation = 1;
-    e->entry_timeout = n->entry_s;
+    e->entry_timeout = __atomic_load_n(&n->entry_s, __ATOMIC_RELAXED);
     e->attr_timeout = attr_timeout(fs, n);
     node_stat(fs, n, &e->attr);
 }

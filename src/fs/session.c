@@ -111,7 +111,12 @@ static int feed(struct call *c, struct session *s, const char *data, size_t len)
     return r;
 }
 
+bool session_waits(const struct session *s) {
+    return ingest_waits(s->in);
+}
+
 int session_write(struct call *c, struct session *s, const char *data, size_t len) {
+    if (ingest_waits(s->in)) loop_will_block(s->fs->loop);
     int r = feed(c, s, data, len);
     if (r) return r;
     if (!s->write_refused || s->write_accepted || s->total_accepted) return 0;

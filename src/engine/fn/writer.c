@@ -91,6 +91,10 @@ void writer_close(struct ingest *in) {
     free(in);
 }
 
+bool writer_waits(const struct ingest *in) {
+    return in->op != INGEST_DELETE && ingest_embed_group(in->schema) != SIZE_MAX;
+}
+
 void writer_range(const struct ingest *in, uint64_t *ret_first, uint64_t *ret_last) {
     *ret_first = in->first_seq;
     *ret_last = in->last_seq;

@@ -9,6 +9,7 @@ int writer_open(struct coll *, enum ingest_op, struct ingest **ret, struct err *
 int writer_add(struct ingest *, const struct ingest_record *, size_t n, ingest_verdict_fn *, void *ctx,
                uint64_t *ret_accepted, struct err *);
 int writer_commit(struct ingest *, struct err *);
+bool writer_waits(const struct ingest *);
 void writer_range(const struct ingest *, uint64_t *ret_first, uint64_t *ret_last);
 void writer_close(struct ingest *);
 /* Appends one control record (MARK, RESTORE, SCHEMA), durable when it returns. */
