@@ -96,8 +96,8 @@ struct collection_status {
     uint32_t n_indexing; /* added indexes that are being back-filled: the first ones */
     struct indexing_status indexing[INDEXING_SHOWN];
 };
-/* Counts the unbuilt log too, which may mean indexing it: after some seconds documents_seq tells how far it
- * got. */
+/* Counts the unbuilt log too, which may mean indexing it, or waiting for the background builder to do it:
+ * after some seconds documents_seq tells how far it got. At once while much is being written. */
 int engine_status(struct engine *, const char *cid, struct collection_status *ret, struct err *);
 /* The same without waiting: documents as of the last view, unless little is unbuilt. */
 int engine_status_quick(struct engine *, const char *cid, struct collection_status *ret, struct err *);

@@ -4,6 +4,7 @@
 #include "fn/builder.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 enum { UPDATE_ATTEMPTS = 10 };
 
@@ -253,7 +254,13 @@ int engine_trash_purge(struct engine *e, const char *trash_name, struct err *err
 
 /* The unbuilt part of the log that a status may index on the way; with more, counts are those of the last
  * view. */
-enum { STATUS_INDEX_BYTES = 256 << 10, STATUS_WAIT_MS = 3000 };
+enum {
+    STATUS_INDEX_BYTES = 256 << 10,
+    STATUS_WAIT_MS = 3000,
+    STATUS_LEAVE_BYTES = 1 << 20, /* more than that the background builder takes without delay, */
+    STATUS_START_MS = 200,        /* when it has been quiet for less than this */
+    STATUS_STEP_US = 20000,
+};
 
 static int status_of_log(struct coll *coll, const struct tree *t, struct collection_status *ret,
                          struct err *err) {
@@ -364,10 +371,41 @@ static int status_within(struct engine *e, const char *cid, const volatile int *
     return r;
 }
 
+static bool is_building(struct coll *coll) {
+    if (pthread_mutex_trylock(&coll->build_lock)) return true;
+    pthread_mutex_unlock(&coll->build_lock);
+    return false;
+}
+
+/* Whoever polls a status while much is written must not index everything a second time: while the log grows
+ * that is left to the background builder, and when it does not the builder is waited for. *ret_left: *ret is
+ * what there is to say. */
+static int leave_to_builder(struct engine *e, struct coll *coll, struct collection_status *ret,
+                            bool *ret_left, struct err *err) {
+    int64_t start = clock_mono_us(e->core.clock), waited = 0;
+    uint64_t written = 0;
+    for (;;) {
+        int r = status_within(e, coll->cid, NULL, ret, err);
+        *ret_left = ret->documents_seq >= ret->seq_written || (written && written != ret->seq_written);
+        if (r || *ret_left || ret->unbuilt_bytes < STATUS_LEAVE_BYTES) return r;
+        written = ret->seq_written;
+        waited = (clock_mono_us(e->core.clock) - start) / 1000;
+        if (waited >= STATUS_START_MS && !is_building(coll)) return 0;
+        *ret_left = waited >= STATUS_WAIT_MS;
+        if (*ret_left) return 0;
+        usleep(STATUS_STEP_US);
+    }
+}
+
 int engine_status(struct engine *e, const char *cid, struct collection_status *ret, struct err *err) {
+    struct coll *coll;
     struct deadline d;
+    bool left = false;
+    int r = engine_coll(e, cid, &coll, err);
+    if (!r && e->scheduler && e->core.build_age_ms >= 0) r = leave_to_builder(e, coll, ret, &left, err);
+    if (r || left) return r;
     deadline_start(&d, NULL, STATUS_WAIT_MS);
-    int r = status_within(e, cid, &d.stop, ret, err);
+    r = status_within(e, cid, &d.stop, ret, err);
     deadline_end(&d);
     return r;
 }

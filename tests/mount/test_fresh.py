@@ -1,7 +1,7 @@
 """What is written is seen: by the next read, by another mount, by the command line, at once."""
 import json
 
-from harness import append, equal, wait_for
+from harness import append, check, equal, wait_for
 
 
 def test_read_your_writes(env):
@@ -52,3 +52,20 @@ def test_command_line_beside_a_mount(env):
     equal(p.stderr.splitlines()[-1].strip(), "^", p.stderr)
     equal(env.ldbfs("query", "--data=" + env.data, "c", "two?format=ids"), "2\n")
     env.check_store()
+
+
+def test_status_after_much(env):
+    """Whether the background builder is waited for, or the log is indexed: right after the close it is exact."""
+    for name, options in (("built", []), ("indexed", ["--build-age", "-1"])):
+        m = env.mount(*options, data=env.path(name), name=f"mnt-{name}")
+        m.make("c")
+        with open(m("c/ingest/upsert"), "w", encoding="utf-8") as f:
+            for part in range(3):
+                for i in range(3000):
+                    f.write(json.dumps({"id": f"{part}-{i}", "title": f"number n{i} " + "of many words " * 30}) + "\n")
+                f.flush()
+                s = m.status("c")
+                check(s["documents_seq"] <= s["seq_written"] and s["documents"] <= 3000 * (part + 1), s)
+        s = m.status("c")
+        equal((s["documents"], s["documents_seq"]), (9000, s["seq_written"]), name)
+        m.stop()
