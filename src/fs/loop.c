@@ -55,13 +55,15 @@ void loop_free(struct loop *l) {
     free(l);
 }
 
+/* How many go on reading when they are ready with a request. */
 static unsigned wanted(const struct loop *l) {
     return clock_mono_us(&clock_system) < l->parallel_until_us ? 2 : 1;
 }
 
-/* With the lock. */
+/* Somebody has to read. Not as many as are wanted: a thread would be woken for each request, and the one that
+ * is ready with its own would go to sleep. With the lock. */
 static void promote(struct loop *l) {
-    if (l->reading + l->promoted >= wanted(l) || l->promoted >= l->standing_by) return;
+    if (l->reading + l->promoted || l->promoted >= l->standing_by) return;
     l->promoted++;
     pthread_cond_signal(&l->standby);
 }
