@@ -9,7 +9,8 @@
 #include "query/search.h"
 #include "util/codec.h"
 
-enum { DIMENSIONS = 24, MAX_ROWS = 3000, QUERIES = 40 };
+enum { DIMENSIONS = 24, MOST_DIMENSIONS = 300, MAX_ROWS = 3000, QUERIES = 40, NAMES = 60 };
+static unsigned dimensions = DIMENSIONS;
 static const char *const similarities[] = {"cosine", "euclidean", "dot_product", "max_inner_product"};
 
 static struct err err;
@@ -26,7 +27,7 @@ static float normal(void) {
 
 struct rows {
     uint32_t n;
-    float values[MAX_ROWS][DIMENSIONS];
+    float values[MAX_ROWS][MOST_DIMENSIONS];
     bool has[MAX_ROWS];
     unsigned tag[MAX_ROWS];
 };
@@ -34,16 +35,16 @@ static struct rows rows;
 
 /* centers 0: without structure. */
 static void make_rows(uint32_t n, unsigned centers, uint64_t seed) {
-    static float middle[64][DIMENSIONS];
+    static float middle[64][MOST_DIMENSIONS];
     draws = seed * 1000000;
     rows.n = n;
     for (unsigned c = 0; c < centers; c++)
-        for (unsigned d = 0; d < DIMENSIONS; d++) middle[c][d] = normal();
+        for (unsigned d = 0; d < dimensions; d++) middle[c][d] = normal();
     for (uint32_t i = 0; i < n; i++) {
         unsigned c = centers ? (unsigned)(uniform() * centers) : 0;
         rows.has[i] = i % 11 != 3;
         rows.tag[i] = (unsigned)(uniform() * 1000);
-        for (unsigned d = 0; d < DIMENSIONS; d++)
+        for (unsigned d = 0; d < dimensions; d++)
             rows.values[i][d] = centers ? middle[c][d] + 0.4f * normal() : normal();
     }
 }
@@ -53,9 +54,9 @@ static struct schema *schema_with(unsigned similarity) {
     struct schema *s;
     snprintf(
         json, sizeof json,
-        "{\"dynamic\":false,\"indexConfigs\":{\"v\":{\"type\":\"vector\",\"dimensions\":%d,\"similarity\":"
-        "\"%s\"},\"tag\":{\"type\":\"long\"}}}",
-        DIMENSIONS, similarities[similarity]);
+        "{\"dynamic\":false,\"indexConfigs\":{\"v\":{\"type\":\"vector\",\"dimensions\":%u,\"similarity\":"
+        "\"%s\"},\"tag\":{\"type\":\"long\"},\"name\":{\"type\":\"keyword\"}}}",
+        dimensions, similarities[similarity]);
     if (schema_parse(json, strlen(json), &s, &err)) abort();
     return s;
 }
@@ -64,8 +65,8 @@ static void add_document(struct segment_writer *w, uint32_t i) {
     struct buf doc = BUF_INIT;
     char id[16];
     snprintf(id, sizeof id, "%06u", i);
-    buf_printf(&doc, "{\"tag\":%u", rows.tag[i]);
-    for (unsigned d = 0; rows.has[i] && d < DIMENSIONS; d++)
+    buf_printf(&doc, "{\"tag\":%u,\"name\":\"n%u\"", rows.tag[i], i % NAMES);
+    for (unsigned d = 0; rows.has[i] && d < dimensions; d++)
         buf_printf(&doc, "%s%.9g", d ? "," : ",\"v\":[", (double)rows.values[i][d]);
     buf_adds(&doc, rows.has[i] ? "]}" : "}");
     if (segment_writer_add(w, id, strlen(id), i + 1, 1, (char *)doc.data, doc.len, &err)) abort();
@@ -109,7 +110,7 @@ static struct knn_result nearest(struct schema *schema, const struct search_part
     buf_printf(&json, "{\"knn\":{\"field\":\"v\",\"k\":%u", k);
     if (recall > 0) buf_printf(&json, ",\"recall\":%g", recall);
     if (filter) buf_printf(&json, ",\"filter\":\"%s\"", filter);
-    for (unsigned d = 0; d < DIMENSIONS; d++)
+    for (unsigned d = 0; d < dimensions; d++)
         buf_printf(&json, "%s%.9g", d ? "," : ",\"queryVector\":[", (double)vector[d]);
     buf_adds(&json, "]}}");
     req.json = (char *)buf_str(&json);
@@ -142,7 +143,7 @@ static uint32_t found_of(const struct knn_result *got, const struct knn_result *
 
 static void query_vector(unsigned i, float *out) {
     uint32_t row = (i * 37 + 5) % rows.n;
-    for (unsigned d = 0; d < DIMENSIONS; d++) out[d] = rows.values[row][d] + 0.3f * normal();
+    for (unsigned d = 0; d < dimensions; d++) out[d] = rows.values[row][d] + 0.3f * normal();
 }
 
 /* Recall over some queries; -1: an answer that is wrong in itself. */
@@ -150,7 +151,7 @@ static double recall_of(struct schema *schema, const struct search_part *part, u
                         const char *filter) {
     double found = 0, wanted = 0;
     for (unsigned q = 0; q < QUERIES; q++) {
-        float v[DIMENSIONS];
+        float v[MOST_DIMENSIONS];
         query_vector(q, v);
         struct knn_result exact = nearest(schema, part, 1, v, k, 1, filter);
         struct knn_result got = nearest(schema, part, 1, v, k, recall, filter);
@@ -212,7 +213,7 @@ TEST(filters_and_deletes) {
         }
         CHECK(recall_of(schema, &part, 10, 0, NULL) >= 0.98);
     }
-    float v[DIMENSIONS];
+    float v[MOST_DIMENSIONS];
     query_vector(1, v);
     struct knn_result all = nearest(schema, &part, 1, v, 5000, 0.5, NULL);
     for (uint32_t i = 0; i < all.n; i++) CHECK(all.hits[i].docno % 3 && rows.has[all.hits[i].docno]);
@@ -239,7 +240,7 @@ TEST(exact_is_exact) {
                            plain = {.segment = flat, .doc_hi = rows.n};
         CHECK(!vectors_are_clustered(segment_field(flat, "v", 1, FIELD_VECTOR, 0)));
         for (unsigned q = 0; q < 20; q++) {
-            float v[DIMENSIONS];
+            float v[MOST_DIMENSIONS];
             query_vector(q, v);
             struct knn_result a = nearest(schema, &plain, 1, v, 10, 0, NULL);
             struct knn_result b = nearest(schema, &part, 1, v, 10, 1, NULL);
@@ -258,6 +259,61 @@ TEST(exact_is_exact) {
     }
 }
 
+/* All rows that a test allows, one by one, best first. */
+static struct knn_result by_hand(const struct segment *s, const struct deletes *dead, const float *vector,
+                                 unsigned name) {
+    static struct knn_hit hits[MAX_ROWS];
+    struct vector_query q;
+    struct vectors v;
+    struct knn_result ret = {.hits = hits};
+    if (vectors_open(segment_field(s, "v", 1, FIELD_VECTOR, 0), &v, &err)) abort();
+    vector_query_init(&q, v.similarity, vector, dimensions);
+    for (uint32_t row = 0; row < v.n; row++) {
+        if (deletes_has(deletes_bits(dead), v.docs[row]) || (name < NAMES && v.docs[row] % NAMES != name))
+            continue;
+        float score =
+            vector_query_score(&q, vector_query_product(&q, v.rows + (size_t)row * dimensions), v.norms[row]);
+        uint32_t i = ret.n++;
+        for (; i && hits[i - 1].score < score; i--) hits[i] = hits[i - 1];
+        hits[i] = (struct knn_hit){.score = score, .docno = v.docs[row]};
+    }
+    return ret;
+}
+
+/* Rows that are so long that a scan gives some of them up; filters that are lists, and some that are not. */
+TEST(scans_against_every_row) {
+    static const char *const filters[] = {NULL, "name:n7", "name:(n7 OR n7)", "name:n59", "name:nothing"};
+    static const unsigned names[] = {NAMES, 7, 7, 59, NAMES};
+    dimensions = MOST_DIMENSIONS;
+    make_rows(1500, 12, 77);
+    for (unsigned i = 0; i < 200; i++)
+        memcpy(rows.values[i * 7], rows.values[5], sizeof rows.values[5]); /* ties */
+    for (unsigned similarity = 0; similarity < ARRAY_SIZE(similarities); similarity++) {
+        struct schema *schema = schema_with(similarity);
+        struct segment *s = segment_of(schema, 0, 1);
+        struct deletes *dead = deletes_new(s);
+        for (uint32_t i = 0; i < rows.n; i += 4) CHECK(deletes_add(dead, s, i, &err) == 1);
+        for (unsigned q = 0; q < 48; q++) {
+            struct search_part part = {.segment = s, .doc_hi = rows.n, .deletes = q % 2 ? dead : NULL};
+            float v[MOST_DIMENSIONS];
+            unsigned f = q / 2 % ARRAY_SIZE(filters), k = q % 3 ? 10 : 40;
+            query_vector(q, v);
+            if (q % 5 == 0) memcpy(v, rows.values[5], sizeof v);
+            simd_limit(q % 4 < 2 ? SIMD_AVX2 : SIMD_PLAIN);
+            struct knn_result got = nearest(schema, &part, 1, v, k, 1, filters[f]);
+            simd_limit(SIMD_AVX2);
+            struct knn_result want = by_hand(s, part.deletes, v, names[f]);
+            want.n = f == 4 ? 0 : MIN(want.n, k);
+            CHECK(same_hits(&got, &want));
+            search_knn_release(&got);
+        }
+        deletes_unref(dead);
+        segment_unref(s);
+        schema_unref(schema);
+    }
+    dimensions = DIMENSIONS;
+}
+
 /* A part of a clustered segment is scanned: only a whole segment has an approximate answer, which one call
  * gives. */
 TEST(parts_of_a_segment_are_exact) {
@@ -270,7 +326,7 @@ TEST(parts_of_a_segment_are_exact) {
     struct search_part parts[] = {{.segment = s, .doc_hi = 333},
                                   {.segment = s, .doc_lo = 333, .doc_hi = rows.n}};
     for (unsigned q = 0; q < 20; q++) {
-        float v[DIMENSIONS];
+        float v[MOST_DIMENSIONS];
         query_vector(q, v);
         struct knn_result exact = nearest(schema, &whole, 1, v, 10, 1, NULL);
         struct knn_result got = nearest(schema, parts, 2, v, 10, 0.5, NULL);
@@ -324,7 +380,7 @@ TEST(identical_rows) {
     clusters_set_threshold(300);
     make_rows(1200, 0, 8);
     for (uint32_t i = 0; i < rows.n; i++)
-        for (unsigned d = 0; d < DIMENSIONS; d++) rows.values[i][d] = i < 600 ? 1.5f : 0;
+        for (unsigned d = 0; d < dimensions; d++) rows.values[i][d] = i < 600 ? 1.5f : 0;
     for (unsigned similarity = 0; similarity < ARRAY_SIZE(similarities); similarity++) {
         struct schema *schema = schema_with(similarity);
         struct segment *s = segment_of(schema, 0, 1);

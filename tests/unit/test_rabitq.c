@@ -1,6 +1,7 @@
 /* Rotation, clusters and codes by themselves. */
 #include "test.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 
@@ -8,7 +9,7 @@
 #include "index/parallel.h"
 #include "index/rabitq.h"
 #include "index/rotate.h"
-#include "index/vector_math.h"
+#include "index/vector_score.h"
 #include "util/codec.h"
 
 static uint64_t draws;
@@ -52,6 +53,34 @@ TEST(products_have_one_order) {
             float want_x = by_lanes(a, b, n, false), want_y = by_lanes(a, b, n, true);
             CHECK(!memcmp(&x, &want_x, sizeof x) && !memcmp(&y, &want_y, sizeof y));
         }
+        free(a);
+        free(b);
+    }
+}
+
+/* A bounded product is the product, or says that it is above the bound; no score behind the bound is good. */
+TEST(bounded_products) {
+    for (uint32_t n = 1; n < 700; n += 37) {
+        float *a = normals(n), *b = normals(n);
+        struct vector_query q;
+        for (int level = SIMD_PLAIN; level <= SIMD_AVX2; level++) {
+            simd_limit((enum simd_level)level);
+            float all = vector_square_function()(a, b, n);
+            for (unsigned i = 0; i < 40; i++) {
+                float most = all * (float)i / 20;
+                float x = vector_square_bounded_function()(a, b, n, most);
+                CHECK(all <= most ? !memcmp(&x, &all, sizeof x) : x > most && x <= all);
+            }
+            vector_query_init(&q, SIMILARITY_EUCLIDEAN, a, n);
+            for (float factor = 1e-12f; factor < 1e12f; factor *= 7) {
+                float least = vector_query_score(&q, all * factor, 1), bound = vector_query_bound(&q, least);
+                CHECK(!(all * factor > bound));
+                CHECK(vector_query_score(&q, nextafterf(bound, INFINITY), 1) < least || bound >= FLT_MAX);
+            }
+        }
+        CHECK(vector_query_bound(&q, 0) == INFINITY && vector_query_bound(&q, -INFINITY) == INFINITY);
+        vector_query_init(&q, SIMILARITY_COSINE, a, n);
+        CHECK(vector_query_bound(&q, 0.9f) == INFINITY);
         free(a);
         free(b);
     }

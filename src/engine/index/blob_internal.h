@@ -35,6 +35,14 @@ static inline uint32_t blob_page_len(const struct blob *b, uint64_t page) {
     return (uint32_t)(left < BLOB_PAGE ? left : BLOB_PAGE);
 }
 
+/* Quickly, whether few bytes inside of the payload can be read at once; false also where it is not known. */
+static inline bool blob_is_at_hand(const struct blob *b, uint64_t off, uint64_t len) {
+    if (b->mode == BLOB_FETCHED || !len || off > b->payload_end || len > b->payload_end - off) return false;
+    if (b->mode == BLOB_MEMORY) return true;
+    uint64_t first = off / BLOB_PAGE, last = (off + len - 1) / BLOB_PAGE;
+    return last - first <= 1 && page_bit(b->verified, first) && page_bit(b->verified, last);
+}
+
 /* fetch.c: the same for remote objects. */
 int fetch_open_many(struct object_store *, const struct blob_source *, size_t n, struct blob **ret,
                     struct err *);

@@ -265,6 +265,11 @@ int vectors_open(const struct segment_field *, struct vectors *ret, struct err *
 /* The same without the rows, which have to be asked for before they are read. */
 int vectors_open_lazy(const struct segment_field *, struct vectors *ret, struct err *);
 int vectors_need(const struct vectors *, uint32_t row, uint32_t n, struct err *);
+/* The same for rows by their numbers. */
+int vectors_need_rows(const struct vectors *, const uint32_t *rows, uint32_t n, struct err *);
+/* The first row from `from` on whose document is not below docno; the number of rows if there is none. Quick
+ * where that is near. */
+uint32_t vectors_row(const struct vectors *, uint32_t from, uint32_t docno);
 bool vectors_are_clustered(const struct segment_field *);
 /* A document's vector, readable; NULL when it has none. */
 int vectors_of_doc(const struct vectors *, uint32_t docno, const float **ret, struct err *);

@@ -3,19 +3,25 @@
 
 #include <string.h>
 
-enum { LANES = 32, WIDTH = 8 };
+enum { LANES = 32, WIDTH = 8, PEEK = 128 /* elements between two looks at a bounded sum */ };
 
 typedef float float8 __attribute__((vector_size(32), aligned(4)));
+typedef float float4 __attribute__((vector_size(16)));
 
 /* ---- kernels ---- */
 
-static inline __attribute__((always_inline)) float fold(const float8 s[4]) {
-    float lanes[WIDTH] __attribute__((aligned(32)));
-    float8 sum = (s[0] + s[2]) + (s[1] + s[3]);
-    memcpy(lanes, &sum, sizeof lanes);
-    for (unsigned half = WIDTH / 2; half; half /= 2)
-        for (unsigned i = 0; i < half; i++) lanes[i] += lanes[i + half];
-    return lanes[0];
+/* The lanes. Four variables: an array would be kept in memory. */
+struct sums {
+    float8 s0, s1, s2, s3;
+};
+
+/* Halves onto each other: lane i + lane i + 4, and so on. */
+static inline __attribute__((always_inline)) float fold(struct sums s) {
+    float8 sum = (s.s0 + s.s2) + (s.s1 + s.s3);
+    float4 low =
+        __builtin_shufflevector(sum, sum, 0, 1, 2, 3) + __builtin_shufflevector(sum, sum, 4, 5, 6, 7);
+    low += __builtin_shufflevector(low, low, 2, 3, 2, 3);
+    return low[0] + low[1];
 }
 
 /* One term of the sum; `square` is a constant where this is inlined. */
@@ -29,22 +35,53 @@ static inline __attribute__((always_inline)) float term1(float x, float y, bool 
     return square ? (x - y) * (x - y) : x * y;
 }
 
+/* 32 elements. */
+static inline __attribute__((always_inline)) void add32(const float *a, const float *b, bool square,
+                                                        struct sums *s) {
+    add8(a, b, square, &s->s0);
+    add8(a + WIDTH, b + WIDTH, square, &s->s1);
+    add8(a + 2 * WIDTH, b + 2 * WIDTH, square, &s->s2);
+    add8(a + 3 * WIDTH, b + 3 * WIDTH, square, &s->s3);
+}
+
 /* The last n < 32 elements go to lanes 0, 1, ... */
 static inline __attribute__((always_inline)) void add_rest(const float *a, const float *b, uint32_t n,
-                                                           bool square, float8 s[4]) {
+                                                           bool square, struct sums *sums) {
+    float8 *s[4] = {&sums->s0, &sums->s1, &sums->s2, &sums->s3};
     uint32_t i = 0, k = 0;
-    for (; i + WIDTH <= n; i += WIDTH) add8(a + i, b + i, square, &s[k++]);
-    for (uint32_t lane = 0; i < n; i++, lane++) s[k][lane] += term1(a[i], b[i], square);
+    for (; i + WIDTH <= n; i += WIDTH) add8(a + i, b + i, square, s[k++]);
+    for (uint32_t lane = 0; i < n; i++, lane++) (*s[k])[lane] += term1(a[i], b[i], square);
+}
+
+/* A copy is what has an address, so that the sums of the loop stay in registers. */
+static inline __attribute__((always_inline)) float finish(const float *a, const float *b, uint32_t n,
+                                                          bool square, struct sums s) {
+    if (!n) return fold(s);
+    struct sums rest = s;
+    add_rest(a, b, n, square, &rest);
+    return fold(rest);
 }
 
 static inline __attribute__((always_inline)) float product(const float *a, const float *b, uint32_t n,
                                                            bool square) {
-    float8 s[4] = {{0}};
+    struct sums s = {{0}, {0}, {0}, {0}};
     uint32_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (unsigned k = 0; k < 4; k++) add8(a + i + WIDTH * k, b + i + WIDTH * k, square, &s[k]);
-    if (i < n) add_rest(a + i, b + i, n - i, square, s);
-    return fold(s);
+    for (; i + LANES <= n; i += LANES) add32(a + i, b + i, square, &s);
+    return finish(a + i, b + i, n - i, square, s);
+}
+
+/* All terms are positive and every lane only grows, so a sum of some of them is not above that of all. */
+static inline __attribute__((always_inline)) float square_bounded(const float *a, const float *b, uint32_t n,
+                                                                  float most) {
+    struct sums s = {{0}, {0}, {0}, {0}};
+    uint32_t i = 0;
+    while (i + PEEK <= n) {
+        for (uint32_t end = i + PEEK; i < end; i += LANES) add32(a + i, b + i, true, &s);
+        float sum = fold(s);
+        if (sum > most) return sum;
+    }
+    for (; i + LANES <= n; i += LANES) add32(a + i, b + i, true, &s);
+    return finish(a + i, b + i, n - i, true, s);
 }
 
 static float dot_plain(const float *a, const float *b, uint32_t n) {
@@ -53,7 +90,14 @@ static float dot_plain(const float *a, const float *b, uint32_t n) {
 static float square_plain(const float *a, const float *b, uint32_t n) {
     return product(a, b, n, true);
 }
+static float square_bounded_plain(const float *a, const float *b, uint32_t n, float most) {
+    return square_bounded(a, b, n, most);
+}
 #ifdef __x86_64__
+__attribute__((target("avx2"))) static float square_bounded_avx2(const float *a, const float *b, uint32_t n,
+                                                                 float most) {
+    return square_bounded(a, b, n, most);
+}
 __attribute__((target("avx2"))) static float dot_avx2(const float *a, const float *b, uint32_t n) {
     return product(a, b, n, false);
 }
@@ -74,4 +118,11 @@ vector_product *vector_square_function(void) {
     if (simd_level() >= SIMD_AVX2) return square_avx2;
 #endif
     return square_plain;
+}
+
+vector_bounded_product *vector_square_bounded_function(void) {
+#ifdef __x86_64__
+    if (simd_level() >= SIMD_AVX2) return square_bounded_avx2;
+#endif
+    return square_bounded_plain;
 }

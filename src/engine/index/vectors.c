@@ -3,10 +3,11 @@
 
 #include <math.h>
 
+#include "index/blob_internal.h"
 #include "index/cluster_internal.h"
 #include "index/segment_internal.h"
 
-enum { ROW_ALIGN = 64 };
+enum { ROW_ALIGN = 64, GALLOP = 8 };
 
 void vectors_writer_init(struct vectors_writer *w, struct index_out *out, uint32_t dimensions) {
     *w = (struct vectors_writer){.out = out, .dimensions = dimensions};
@@ -161,12 +162,24 @@ int vectors_need(const struct vectors *v, uint32_t row, uint32_t n, struct err *
     return n ? blob_need(v->blob, v->rows_off + row * size, n * size, &p, err) : 0;
 }
 
-bool vectors_are_clustered(const struct segment_field *f) {
-    return segment_region(f->segment, f, REGION_CLUSTERS);
+int vectors_need_rows(const struct vectors *v, const uint32_t *rows, uint32_t n, struct err *err) {
+    uint64_t size = v->dimensions * sizeof(float);
+    int r = 0;
+    for (uint32_t i = 0; i < n && !r; i++)
+        if (!blob_is_at_hand(v->blob, v->rows_off + rows[i] * size, size))
+            r = vectors_need(v, rows[i], 1, err);
+    return r;
 }
 
-int vectors_of_doc(const struct vectors *v, uint32_t docno, const float **ret, struct err *err) {
-    uint32_t lo = 0, hi = v->n;
+/* Galloping, then by halves. */
+uint32_t vectors_row(const struct vectors *v, uint32_t from, uint32_t docno) {
+    if (v->dense) return MIN(MAX(from, docno), v->n);
+    uint32_t step = GALLOP, lo = from, hi;
+    while (lo + step < v->n && v->docs[lo + step] < docno) {
+        lo += step;
+        step *= 2;
+    }
+    hi = MIN(lo + step, v->n);
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
         if (v->docs[mid] < docno)
@@ -174,10 +187,19 @@ int vectors_of_doc(const struct vectors *v, uint32_t docno, const float **ret, s
         else
             hi = mid;
     }
+    return lo;
+}
+
+bool vectors_are_clustered(const struct segment_field *f) {
+    return segment_region(f->segment, f, REGION_CLUSTERS);
+}
+
+int vectors_of_doc(const struct vectors *v, uint32_t docno, const float **ret, struct err *err) {
+    uint32_t row = vectors_row(v, 0, docno);
     *ret = NULL;
-    if (lo == v->n || v->docs[lo] != docno) return 0;
-    int r = vectors_need(v, lo, 1, err);
-    if (!r) *ret = v->rows + (size_t)lo * v->dimensions;
+    if (row == v->n || v->docs[row] != docno) return 0;
+    int r = vectors_need(v, row, 1, err);
+    if (!r) *ret = v->rows + (size_t)row * v->dimensions;
     return r;
 }
 

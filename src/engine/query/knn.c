@@ -9,27 +9,55 @@
 
 /* A scan finds everything: it may take so much longer than an approximate search and is still preferred. */
 #define EXACT_PREFERENCE 3.0f
+/* A filter that gives less than one in so many documents is kept as a list. */
+enum { LISTED_SHARE = 32 };
 
 /* ---- which documents ---- */
 
-/* The filter's documents in the current part; *ret_bits NULL: all of them. Valid while the part is. */
-static int filter_bits(struct search_ctx *ctx, const struct query_node *filter, const uint64_t **ret_bits,
+static uint64_t *bits_new(struct search_ctx *ctx) {
+    return arena_zalloc(&ctx->arena, ((size_t)ctx->hi / 64 + 1) * sizeof(uint64_t));
+}
+
+static void list_batch(struct knn_part *p, const struct batch *batch) {
+    if (p->n_allowed + batch->n > p->allowed_cap) {
+        p->allowed_cap = 2 * p->allowed_cap + BATCH_DOCS;
+        p->allowed = xrealloc(p->allowed, p->allowed_cap * sizeof *p->allowed);
+    }
+    for (uint32_t i = 0; i < batch->n; i++) {
+        p->allowed[p->n_allowed] = batch->docs[i];
+        p->n_allowed += !deletes_has(p->dead, batch->docs[i]);
+    }
+}
+
+/* The filter's documents in the current part. Valid while the part is. */
+static int open_filter(struct search_ctx *ctx, const struct query_node *filter, struct knn_part *p,
                        struct err *err) {
     struct scorer *s;
     struct batch batch;
+    uint64_t *bits = NULL;
     int r = scorer_new(ctx, filter, 1, false, &s, err);
     if (!r && s && s->kind == SCORER_BITS) {
-        *ret_bits = scorer_bits(s);
+        p->filter = scorer_bits(s);
         return 0;
     }
-    uint64_t *bits = arena_zalloc(&ctx->arena, ((size_t)ctx->hi / 64 + 1) * sizeof *bits);
+    p->listed = !s || s->cost <= (ctx->hi - ctx->lo) / LISTED_SHARE;
+    if (!p->listed) p->filter = bits = bits_new(ctx);
     if (!r && s) scorer_settle(s);
     while (!r && s && scorer_fill(s, ctx->hi, &batch)) {
-        for (uint32_t i = 0; i < batch.n; i++) bits[batch.docs[i] >> 6] |= 1ull << (batch.docs[i] & 63);
+        if (p->listed) list_batch(p, &batch);
+        for (uint32_t i = 0; !p->listed && i < batch.n; i++)
+            bits[batch.docs[i] >> 6] |= 1ull << (batch.docs[i] & 63);
         r = search_poll(ctx->cancel, err);
     }
-    *ret_bits = bits;
     return r ? r : search_poll(ctx->cancel, err);
+}
+
+/* As the clusters want it. */
+static void list_to_bits(struct search_ctx *ctx, struct knn_part *p) {
+    if (!p->listed) return;
+    uint64_t *bits = bits_new(ctx);
+    for (uint32_t i = 0; i < p->n_allowed; i++) bits[p->allowed[i] >> 6] |= 1ull << (p->allowed[i] & 63);
+    p->filter = bits;
 }
 
 uint64_t knn_allowed_word(const struct knn_part *p, uint32_t word) {
@@ -42,6 +70,7 @@ uint64_t knn_allowed_word(const struct knn_part *p, uint32_t word) {
 
 static uint32_t count_allowed(const struct knn_part *p) {
     uint32_t n = 0;
+    if (p->listed) return p->n_allowed;
     if (!p->filter && !p->dead) return p->hi - p->lo;
     for (uint32_t word = p->lo >> 6; word <= (p->hi - 1) >> 6; word++)
         n += (uint32_t)__builtin_popcountll(knn_allowed_word(p, word));
@@ -58,7 +87,7 @@ static bool choose_clusters(const struct knn_part *p, const struct query_node *n
         return false;
     *ret = clusters_settings(v->clusters, node->recall, (double)node->k * p->hi / p->n_allowed);
     float exact = cluster_exact_cost(v->dimensions, (float)MIN(p->n_allowed, v->n));
-    if (p->filter) exact /= EXACT_PREFERENCE;
+    if (p->filter || p->listed) exact /= EXACT_PREFERENCE;
     return cluster_cost(v->clusters, ret->scanned, ret->reranked) < exact;
 }
 
@@ -108,12 +137,18 @@ static int search_part(struct search_ctx *ctx, size_t part, const struct query_n
     p->lo = ctx->lo;
     p->hi = ctx->hi;
     p->filter = NULL;
-    if (node->filter) r = filter_bits(ctx, node->filter, &p->filter, err);
+    p->listed = false;
+    p->n_allowed = 0;
+    if (node->filter) r = open_filter(ctx, node->filter, p, err);
     if (!r) r = collector_begin(c, ctx, err);
     if (r) return r;
     p->n_allowed = count_allowed(p);
-    r = choose_clusters(p, node, &settings) ? search_clusters(p, &settings, node->k, c, err)
-                                            : knn_scan(p, c, err);
+    if (choose_clusters(p, node, &settings)) {
+        list_to_bits(ctx, p);
+        r = search_clusters(p, &settings, node->k, c, err);
+    } else {
+        r = knn_scan(p, c, err);
+    }
     return r ? r : collector_end(c, err);
 }
 
@@ -173,6 +208,7 @@ static int search_parts(const struct knn_run *run, struct collector *c, bool *re
         r = 0;
     }
     search_ctx_release(&ctx);
+    free(part.allowed);
     return r;
 }
 

@@ -12,8 +12,11 @@ struct knn_part {
     const struct segment *segment;
     struct vectors vectors;        /* opened without the rows */
     const uint64_t *dead, *filter; /* by document; NULL: none is dead, all are allowed */
-    uint32_t lo, hi;               /* documents */
-    uint32_t n_allowed;            /* documents alive and allowed, with a vector or without */
+    bool listed;                   /* few are allowed: `allowed` has them instead of `filter` */
+    uint32_t *allowed;             /* ascending, alive; allocated */
+    size_t allowed_cap;
+    uint32_t lo, hi;    /* documents */
+    uint32_t n_allowed; /* documents alive and allowed, with a vector or without */
 };
 /* The allowed documents among 64 * word to 64 * word + 63, as bits. */
 uint64_t knn_allowed_word(const struct knn_part *, uint32_t word);
