@@ -5,17 +5,29 @@
 #include "query/collect.h"
 #include "query/knn_internal.h"
 
-/* AHEAD: bytes of rows to come that are asked for while one is read. GROUP: rows between two looks at what
- * the worst hit is. */
-enum { AHEAD_BYTES = 4096, MAX_AHEAD = 16, GROUP = 16 };
+/* AHEAD: bytes of rows to come that are asked for while one is read. START: of a row by itself; the rest of a
+ * long one is often not read, or the machine sees it coming. GROUP: rows between two looks at what the worst
+ * hit is. */
+enum { AHEAD_BYTES = 4096, MAX_AHEAD = 16, START = 256, STREAM_BYTES = 9216, GROUP = 16 };
 
 /* Row numbers, ascending. */
 struct knn_lot {
     uint32_t n, rows[BATCH_DOCS];
+    bool together; /* side by side */
+    uint32_t ahead;
 };
 
+/* Asks for what is read `ahead` rows later. */
+static inline void ask_ahead(const struct vectors *v, const struct knn_lot *lot, uint32_t i) {
+    if (lot->together)
+        vector_prefetch(v->rows + ((size_t)lot->rows[i] + lot->ahead) * v->dimensions, v->dimensions);
+    else if (i + lot->ahead < lot->n)
+        vector_prefetch(v->rows + (size_t)lot->rows[i + lot->ahead] * v->dimensions,
+                        MIN(v->dimensions, (uint32_t)START));
+}
+
 /* Products of the lot's rows from `from` on, as far as they can be hits, and their scores. */
-static void score_group(const struct knn_part *p, const struct knn_lot *lot, uint32_t from, uint32_t ahead,
+static void score_group(const struct knn_part *p, const struct knn_lot *lot, uint32_t from,
                         struct collector *c) {
     const struct vectors *v = &p->vectors;
     float bound = vector_query_bound(&p->query, collector_least(c)), products[GROUP];
@@ -23,8 +35,7 @@ static void score_group(const struct knn_part *p, const struct knn_lot *lot, uin
     bool normed = v->similarity == SIMILARITY_COSINE;
     struct batch batch;
     for (uint32_t i = from; i < end; i++) {
-        if (ahead && i + ahead < lot->n)
-            vector_prefetch(v->rows + (size_t)lot->rows[i + ahead] * v->dimensions, v->dimensions);
+        ask_ahead(v, lot, i);
         const float *row = v->rows + (size_t)lot->rows[i] * v->dimensions;
         products[n] = vector_query_product_bounded(&p->query, row, bound);
         rows[n] = lot->rows[i];
@@ -41,15 +52,18 @@ static void score_group(const struct knn_part *p, const struct knn_lot *lot, uin
 static int score_lot(const struct knn_part *p, struct knn_lot *lot, struct collector *c, struct err *err) {
     const struct vectors *v = &p->vectors;
     uint32_t n = lot->n, size = v->dimensions * (uint32_t)sizeof(float);
-    uint32_t ahead = MAX(1, MIN((uint32_t)MAX_AHEAD, AHEAD_BYTES / size + 1));
-    bool together = n && lot->rows[n - 1] - lot->rows[0] == n - 1;
+    uint32_t start = MIN(v->dimensions, (uint32_t)START);
+    lot->together = n && lot->rows[n - 1] - lot->rows[0] == n - 1;
+    lot->ahead = lot->together
+                     ? STREAM_BYTES / size + 1
+                     : MIN((uint32_t)MAX_AHEAD, AHEAD_BYTES / (start * (uint32_t)sizeof(float)) + 1);
     int r = search_poll(p->cancel, err);
-    if (!r) r = together ? vectors_need(v, lot->rows[0], n, err) : vectors_need_rows(v, lot->rows, n, err);
+    if (!r && lot->together) r = vectors_need(v, lot->rows[0], n, err);
+    if (!r && !lot->together) r = vectors_need_rows(v, lot->rows, n, err);
     if (r) return r;
-    if (together) ahead = 0; /* the machine sees it coming */
-    for (uint32_t i = 0; i < MIN(n, ahead); i++)
-        vector_prefetch(v->rows + (size_t)lot->rows[i] * v->dimensions, v->dimensions);
-    for (uint32_t i = 0; i < n; i += GROUP) score_group(p, lot, i, ahead, c);
+    for (uint32_t i = 0; i < MIN(n, lot->ahead) && !lot->together; i++)
+        vector_prefetch(v->rows + (size_t)lot->rows[i] * v->dimensions, start);
+    for (uint32_t i = 0; i < n; i += GROUP) score_group(p, lot, i, c);
     lot->n = 0;
     return 0;
 }
