@@ -33,16 +33,34 @@ __attribute__((target("avx2"))) static inline int32_t sum_lanes(__m256i v) {
     return _mm_cvtsi128_si32(s);
 }
 
+/* Of 32 bytes, in eight lanes. */
+__attribute__((target("avx2"))) static inline __m256i product32(const uint8_t *centroid, __m256i q) {
+    __m256i a = _mm256_loadu_si256((const __m256i *)centroid);
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(a, q), _mm256_set1_epi16(1));
+}
+
 __attribute__((target("avx2"))) static void products_avx2(const uint8_t *centroids, uint32_t n,
                                                           uint32_t padded, const int8_t *q, int32_t *ret) {
-    const __m256i ones = _mm256_set1_epi16(1);
-    for (uint32_t c = 0; c < n; c++, centroids += padded) {
-        __m256i sum = _mm256_setzero_si256();
+    uint32_t c = 0;
+    for (; c + 4 <= n;
+         c += 4, centroids += 4 * (size_t)padded) { /* side by side: more of them on their way */
+        __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
         for (uint32_t d = 0; d < padded; d += 32) {
-            __m256i a = _mm256_loadu_si256((const __m256i *)(centroids + d));
             __m256i b = _mm256_load_si256((const __m256i *)(q + d));
-            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), ones));
+            s0 = _mm256_add_epi32(s0, product32(centroids + d, b));
+            s1 = _mm256_add_epi32(s1, product32(centroids + padded + d, b));
+            s2 = _mm256_add_epi32(s2, product32(centroids + 2 * (size_t)padded + d, b));
+            s3 = _mm256_add_epi32(s3, product32(centroids + 3 * (size_t)padded + d, b));
         }
+        s0 = _mm256_hadd_epi32(_mm256_hadd_epi32(s0, s1), _mm256_hadd_epi32(s2, s3));
+        _mm_storeu_si128((__m128i *)(ret + c),
+                         _mm_add_epi32(_mm256_castsi256_si128(s0), _mm256_extracti128_si256(s0, 1)));
+    }
+    for (; c < n; c++, centroids += padded) {
+        __m256i sum = _mm256_setzero_si256();
+        for (uint32_t d = 0; d < padded; d += 32)
+            sum =
+                _mm256_add_epi32(sum, product32(centroids + d, _mm256_load_si256((const __m256i *)(q + d))));
         ret[c] = sum_lanes(sum);
     }
 }
@@ -63,6 +81,7 @@ static void centroid_products(const struct clusters *c, const int8_t *q, int32_t
 typedef float float8 __attribute__((vector_size(32)));
 typedef float8 loose_float8 __attribute__((aligned(4)));
 typedef int32_t int8x __attribute__((vector_size(32)));
+typedef int8x loose_int8x __attribute__((aligned(4)));
 
 struct candidate {
     float low;
@@ -155,11 +174,39 @@ static float query_bytes(const struct running *run, int8_t *bytes, int32_t *ret_
     return step;
 }
 
+/* Lists from `from` on whose key is up to the cut (or, `above`, those above it) into ret; returns their
+ * number. */
+static uint32_t lists_by_cut(const struct running *run, uint32_t from, bool above, uint64_t *ret) {
+    uint32_t found = 0;
+    for (uint32_t i = from; i < run->c->n_lists; i++)
+        if ((run->keys[i] > run->cut) == above) ret[found++] = order_of(run->keys[i], i);
+    return found;
+}
+
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static uint32_t lists_up_to_cut_avx2(const struct running *run,
+                                                                     uint64_t *ret) {
+    const __m256 cut = _mm256_set1_ps(run->cut);
+    uint32_t found = 0, i = 0;
+    for (; i + WIDTH <= run->c->n_lists; i += WIDTH) {
+        __m256 above = _mm256_cmp_ps(_mm256_loadu_ps(run->keys + i), cut, _CMP_GT_OQ);
+        for (uint32_t mask = (uint32_t)_mm256_movemask_ps(above) ^ 0xff; mask; mask &= mask - 1) {
+            uint32_t list = i + (uint32_t)__builtin_ctz(mask);
+            ret[found++] = order_of(run->keys[list], list);
+        }
+    }
+    return found + lists_by_cut(run, i, false, ret + found);
+}
+#endif
+
 /* Lists whose key is up to the cut (or, the second time, above it) into the heap. */
 static void heap_lists(struct running *run, bool above) {
-    run->n_lists = 0;
-    for (uint32_t i = 0; i < run->c->n_lists; i++)
-        if ((run->keys[i] > run->cut) == above) run->lists[run->n_lists++] = order_of(run->keys[i], i);
+#ifdef __x86_64__
+    if (!above && simd_level() >= SIMD_AVX2)
+        run->n_lists = lists_up_to_cut_avx2(run, run->lists);
+    else
+#endif
+        run->n_lists = lists_by_cut(run, 0, above, run->lists);
     for (uint32_t i = run->n_lists / 2; i-- > 0;) lists_sift(run->lists, run->n_lists, i);
 }
 
@@ -177,16 +224,48 @@ static float pick_cut(const float *keys, uint32_t n) {
     return least[CUT_PLACE - 1];
 }
 
+/* Keys of all lists; the same bits in both variants, as nothing is fused. */
+static inline __attribute__((always_inline)) void keys_of(const struct clusters *c, const int32_t *products,
+                                                          float step, int32_t zero, float square,
+                                                          float *keys) {
+    const float *scales = c->scales, *norms = c->norms;
+    uint32_t i = 0;
+    for (; i + WIDTH <= c->n_lists; i += WIDTH) {
+        float8 x = __builtin_convertvector(*(const loose_int8x *)(products + i) - zero, float8);
+        x = *(const loose_float8 *)(scales + i) * step * x;
+        float8 square_key = square + *(const loose_float8 *)(norms + i) - 2 * x;
+        int8x positive = square_key > 0;
+        *(loose_float8 *)(keys + i) = c->inner_product ? -2 * x : (float8)((int8x)square_key & positive);
+    }
+    for (; i < c->n_lists; i++) {
+        float x = scales[i] * step * (float)(products[i] - zero);
+        keys[i] = c->inner_product ? -2 * x : MAX(0.0f, square + norms[i] - 2 * x);
+    }
+}
+
+static void keys_plain(const struct clusters *c, const int32_t *products, float step, int32_t zero,
+                       float square, float *keys) {
+    keys_of(c, products, step, zero, square, keys);
+}
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static void keys_avx2(const struct clusters *c, const int32_t *products,
+                                                      float step, int32_t zero, float square, float *keys) {
+    keys_of(c, products, step, zero, square, keys);
+}
+#endif
+
 /* Ranks the lists. Their keys are those of their centroids, from the query in bytes. */
 static void rank_lists(struct running *run, int8_t *bytes, int32_t *products) {
     const struct clusters *c = run->c;
     int32_t sum;
     float step = query_bytes(run, bytes, &sum), square = run->norm * run->norm;
     centroid_products(c, bytes, products);
-    for (uint32_t i = 0; i < c->n_lists; i++) {
-        float product = c->scales[i] * step * (float)(products[i] - CENTROID_ZERO * sum);
-        run->keys[i] = c->inner_product ? -2 * product : MAX(0.0f, square + c->norms[i] - 2 * product);
-    }
+#ifdef __x86_64__
+    if (simd_level() >= SIMD_AVX2)
+        keys_avx2(c, products, step, CENTROID_ZERO * sum, square, run->keys);
+    else
+#endif
+        keys_plain(c, products, step, CENTROID_ZERO * sum, square, run->keys);
     run->cut = pick_cut(run->keys, c->n_lists);
     heap_lists(run, false);
 }
@@ -416,7 +495,8 @@ static int score_row(struct running *run, uint32_t row, struct err *err) {
         if (r) return r;
     }
     float product = vector_query_product(run->s->query, row_of(run->s, row));
-    hits_add(run, (struct cluster_hit){vector_query_score(run->s->query, product, v->norms[row]), row});
+    float norm = run->c->normalised ? v->norms[row] : 0; /* its own cache line: only where it counts */
+    hits_add(run, (struct cluster_hit){vector_query_score(run->s->query, product, norm), row});
     return 0;
 }
 
