@@ -17,7 +17,8 @@ enum {
     SMALL_K = CLUSTER_LEAST_K,
     LARGE_K = 100,
     MAX_WIDTHS = 24,
-    MAX_WIDENINGS = 12
+    MAX_WIDENINGS = 12,
+    FLAT_STEPS = 2
 };
 #define FIRST_WIDTH 0.08f
 #define WIDTH_STEP  1.3f
@@ -40,9 +41,10 @@ struct calibrating {
     double *found, *scanned, *reranked;
 };
 
-/* Evenly over the rows, and so are those of the first half. */
+/* Evenly over the rows, and so are those of the first quarter and half. */
 static uint32_t query_row(const struct calibrating *p, size_t query) {
-    uint64_t half = (p->n_queries + 1) / 2, place = query < half ? 2 * query : 2 * (query - half) + 1;
+    uint64_t half = (p->n_queries + 1) / 2, quarter = (half + 1) / 2, place = 2 * (query - half) + 1;
+    if (query < half) place = query < quarter ? 4 * query : 4 * (query - quarter) + 2;
     return (uint32_t)((place * p->s->n + p->s->n / 2) / p->n_queries);
 }
 
@@ -176,13 +178,20 @@ struct curves {
     float reach_floor; /* what is lost at the reaches' width anyway */
 };
 
+/* What little is still lost is not in other lists: the last steps scanned far more and found no more. */
+static bool is_flat(const struct curves *curves) {
+    if (curves->n_widths <= FLAT_STEPS) return false;
+    const struct point *at = &curves->widths[curves->n_widths - 1], *before = at - FLAT_STEPS;
+    return at->loss < 0.002f && at->loss >= before->loss && at->scanned >= 1.5f * before->scanned;
+}
+
 static void measure(struct calibrating *p, uint32_t k, struct curves *curves) {
     float width = FIRST_WIDTH;
     curves->n_widths = 0;
     while (curves->n_widths < MAX_WIDTHS) {
         struct point *at = &curves->widths[curves->n_widths++];
         *at = run(p, k, width, WIDE_REACH, width);
-        if (at->loss < 0.0005f || at->scanned >= (float)p->s->n) break;
+        if (at->loss < 0.0005f || at->scanned >= (float)p->s->n || is_flat(curves)) break;
         width *= WIDTH_STEP;
     }
     unsigned middle = 0; /* the least width that loses about one in a hundred */
@@ -259,7 +268,8 @@ int clusters_calibrate(const struct cluster_source *s, struct clusters *c, struc
     for (unsigned i = 0; i < ARRAY_SIZE(ks) && !merge_canceled(s->cancel); i++) {
         uint32_t k = MIN(ks[i], p.k_max);
         if (i && k <= c->calibrations[c->n_calibrations - 1].k) break;
-        if (i) p.n_run = (p.n_queries + 1) / 2; /* each has more neighbours */
+        if (i && p.n_queries == MAX_QUERIES)
+            p.n_run = MAX_QUERIES / 4; /* each has ten times the neighbours */
         measure(&p, k, &curves);
         for (unsigned r = 0; r < N_RECALLS; r++)
             c->calibrations[c->n_calibrations++] = confirm(&p, settle(&p, &curves, k, recalls[r]));

@@ -101,7 +101,7 @@ struct running {
     uint32_t n_highs;
     uint32_t bound; /* k, but at least CLUSTER_LEAST_K: what the settings are measured for */
     float most;     /* above it no key can be among the best */
-    struct candidate *candidates;
+    struct candidate *candidates, *heap; /* heap: those being taken, n of them by then */
     size_t n, cap;
     struct cluster_hit *hits; /* a heap, worst first */
     uint32_t n_hits;
@@ -434,10 +434,29 @@ static void candidates_sift(struct candidate *heap, size_t n, size_t i) {
 }
 
 static struct candidate candidates_pop(struct running *run) {
-    struct candidate top = run->candidates[0];
-    run->candidates[0] = run->candidates[--run->n];
-    if (run->n) candidates_sift(run->candidates, run->n, 0);
+    struct candidate top = run->heap[0];
+    run->heap[0] = run->heap[--run->n];
+    if (run->n) candidates_sift(run->heap, run->n, 0);
     return top;
+}
+
+/* Those from `from` to `to` as the heap. */
+static void heap_candidates(struct running *run, size_t from, size_t to) {
+    run->heap = run->candidates + from;
+    run->n = to - from;
+    for (size_t i = run->n / 2; i-- > 0;) candidates_sift(run->heap, run->n, i);
+}
+
+/* Those up to `most` to the front; how many they are. The others came early and are rarely needed. */
+static size_t near_first(struct running *run) {
+    size_t near = 0;
+    for (size_t i = 0; i < run->n; i++) {
+        struct candidate c = run->candidates[i];
+        if (!(c.low <= run->most)) continue;
+        run->candidates[i] = run->candidates[near];
+        run->candidates[near++] = c;
+    }
+    return near;
 }
 
 /* Is a worse than b? Of equal scores the greater row is. */
@@ -505,17 +524,23 @@ static int score_row(struct running *run, uint32_t row, struct err *err) {
 static int rerank(struct running *run, struct err *err) {
     struct candidate ahead[MAX_AHEAD];
     uint32_t dimensions = run->s->query->dimensions;
-    size_t taken = 0, done = 0, depth = AHEAD_BYTES / (dimensions * sizeof(float));
+    size_t taken = 0, done = 0, all = run->n, near, depth = AHEAD_BYTES / (dimensions * sizeof(float));
     depth = MAX((size_t)MIN_AHEAD, MIN((size_t)MAX_AHEAD, depth));
     int r = want_rows(run, err);
     if (r) return r;
-    for (size_t i = run->n / 2; i-- > 0;) candidates_sift(run->candidates, run->n, i);
+    near = near_first(run);
+    heap_candidates(run, 0, near);
     for (;;) {
         for (; taken < done + depth && run->n; taken++) {
             ahead[taken % MAX_AHEAD] = candidates_pop(run);
             vector_prefetch(row_of(run->s, ahead[taken % MAX_AHEAD].row), dimensions);
         }
-        if (done == taken) return 0;
+        if (done == taken && near == all) return 0;
+        if (done == taken) {
+            heap_candidates(run, near, all);
+            near = all;
+            continue;
+        }
         const struct candidate *next = &ahead[done++ % MAX_AHEAD];
         if (run->n_hits == run->s->k && next->low > key_of_score(run, run->hits[0].score)) return 0;
         r = score_row(run, next->row, err);
