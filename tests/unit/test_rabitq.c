@@ -65,11 +65,16 @@ TEST(bounded_products) {
         struct vector_query q;
         for (int level = SIMD_PLAIN; level <= SIMD_AVX2; level++) {
             simd_limit((enum simd_level)level);
-            float all = vector_square_function()(a, b, n);
+            float all = vector_square_function()(a, b, n), dot_all = vector_dot_function()(a, b, n);
             for (unsigned i = 0; i < 40; i++) {
                 float most = all * (float)i / 20;
-                float x = vector_square_bounded_function()(a, b, n, most);
+                uint32_t same = 0;
+                struct vector_rows rows = {b, i % 2 ? &same : NULL, 1, 1, n, i % 3, n};
+                float x, y;
+                vector_square_rows_function()(a, &rows, most, &x);
+                vector_dot_rows_function()(a, &rows, most, &y);
                 CHECK(all <= most ? !memcmp(&x, &all, sizeof x) : x > most && x <= all);
+                CHECK(!memcmp(&y, &dot_all, sizeof y));
             }
             vector_query_init(&q, SIMILARITY_EUCLIDEAN, a, n);
             for (float factor = 1e-12f; factor < 1e12f; factor *= 7) {

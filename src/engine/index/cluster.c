@@ -54,10 +54,13 @@ struct cluster_calibration clusters_settings(const struct clusters *c, float rec
     if (!b.k) return all;
     /* Between and beyond the two: along the logarithm of k, never below the greater one's settings. */
     float part = (float)(log(k / a.k) / log((double)b.k / a.k));
+    float unknown =
+        beyond ? (float)(k / b.k) : 1; /* where all lists are equally far, it may be that much more */
     b.width = MAX(MAX(a.width, b.width), a.width + part * (b.width - a.width));
     b.reach = MAX(a.reach, b.reach);
-    b.scanned = MIN((float)c->n_rows, a.scanned * powf(MAX(b.scanned / MAX(a.scanned, 1.0f), 1.0f), part));
-    b.reranked =
-        MIN((float)c->n_rows, a.reranked * powf(MAX(b.reranked / MAX(a.reranked, 1.0f), 1.0f), part));
+    b.scanned =
+        MIN((float)c->n_rows, unknown * a.scanned * powf(MAX(b.scanned / MAX(a.scanned, 1.0f), 1.0f), part));
+    b.reranked = MIN((float)c->n_rows,
+                     unknown * a.reranked * powf(MAX(b.reranked / MAX(a.reranked, 1.0f), 1.0f), part));
     return b;
 }

@@ -90,13 +90,34 @@ static float dot_plain(const float *a, const float *b, uint32_t n) {
 static float square_plain(const float *a, const float *b, uint32_t n) {
     return product(a, b, n, true);
 }
-static float square_bounded_plain(const float *a, const float *b, uint32_t n, float most) {
-    return square_bounded(a, b, n, most);
+
+/* `square` is a constant where this is inlined. */
+static inline __attribute__((always_inline)) void rows_products(const float *q, const struct vector_rows *r,
+                                                                bool square, float most, float *ret) {
+    for (uint32_t i = 0; i < r->n; i++) {
+        uint32_t later = i + r->ahead;
+        const float *row = r->rows + (size_t)(r->numbers ? r->numbers[i] : i) * r->dimensions;
+        if (!r->numbers)
+            vector_prefetch(r->rows + (size_t)later * r->dimensions, r->start);
+        else if (later < r->known)
+            vector_prefetch(r->rows + (size_t)r->numbers[later] * r->dimensions, r->start);
+        ret[i] = square ? square_bounded(q, row, r->dimensions, most) : product(q, row, r->dimensions, false);
+    }
+}
+static void dot_rows_plain(const float *q, const struct vector_rows *r, float most, float *ret) {
+    rows_products(q, r, false, most, ret);
+}
+static void square_rows_plain(const float *q, const struct vector_rows *r, float most, float *ret) {
+    rows_products(q, r, true, most, ret);
 }
 #ifdef __x86_64__
-__attribute__((target("avx2"))) static float square_bounded_avx2(const float *a, const float *b, uint32_t n,
-                                                                 float most) {
-    return square_bounded(a, b, n, most);
+__attribute__((target("avx2"))) static void dot_rows_avx2(const float *q, const struct vector_rows *r,
+                                                          float most, float *ret) {
+    rows_products(q, r, false, most, ret);
+}
+__attribute__((target("avx2"))) static void square_rows_avx2(const float *q, const struct vector_rows *r,
+                                                             float most, float *ret) {
+    rows_products(q, r, true, most, ret);
 }
 __attribute__((target("avx2"))) static float dot_avx2(const float *a, const float *b, uint32_t n) {
     return product(a, b, n, false);
@@ -120,9 +141,16 @@ vector_product *vector_square_function(void) {
     return square_plain;
 }
 
-vector_bounded_product *vector_square_bounded_function(void) {
+vector_rows_product *vector_dot_rows_function(void) {
 #ifdef __x86_64__
-    if (simd_level() >= SIMD_AVX2) return square_bounded_avx2;
+    if (simd_level() >= SIMD_AVX2) return dot_rows_avx2;
 #endif
-    return square_bounded_plain;
+    return dot_rows_plain;
+}
+
+vector_rows_product *vector_square_rows_function(void) {
+#ifdef __x86_64__
+    if (simd_level() >= SIMD_AVX2) return square_rows_avx2;
+#endif
+    return square_rows_plain;
 }

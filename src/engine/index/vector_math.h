@@ -15,12 +15,21 @@ typedef float vector_product(const float *a, const float *b, uint32_t n);
 vector_product *vector_dot_function(void);    /* sum of a[i] b[i] */
 vector_product *vector_square_function(void); /* sum of (a[i] - b[i])^2 */
 
-/* The same bits where the sum is not above `most` (that of long rows is looked at on the way); else some
- * number above `most` and not above the sum. */
-typedef float vector_bounded_product(const float *a, const float *b, uint32_t n, float most);
-vector_bounded_product *vector_square_bounded_function(void);
-
 /* Asks for a row of n floats that will be read soon. */
 static inline void vector_prefetch(const float *row, uint32_t n) {
     for (uint32_t i = 0; i < n; i += 16) __builtin_prefetch(row + i);
 }
+
+/* Products with many rows of a matrix. While one is read, the first `start` elements of the row `ahead`
+ * places later are asked for. */
+struct vector_rows {
+    const float *rows;       /* the matrix */
+    const uint32_t *numbers; /* of the rows, `known` of them (more than n: the next ones); NULL: 0, 1, ... */
+    uint32_t n, known, dimensions, ahead, start;
+};
+/* ret: n. The bits of the functions above; but where a sum of squares is above `most`, it is some number
+ * above `most` and not above the sum (long rows are looked at on the way). The dot product has no such bound.
+ */
+typedef void vector_rows_product(const float *q, const struct vector_rows *, float most, float *ret);
+vector_rows_product *vector_dot_rows_function(void);
+vector_rows_product *vector_square_rows_function(void);

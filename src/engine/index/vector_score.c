@@ -9,13 +9,14 @@ void vector_query_init(struct vector_query *q, enum similarity similarity, const
     vector_product *dot = vector_dot_function();
     *q = (struct vector_query){.similarity = similarity, .dimensions = dimensions, .vector = vector};
     q->product = similarity == SIMILARITY_EUCLIDEAN ? vector_square_function() : dot;
-    q->bounded = similarity == SIMILARITY_EUCLIDEAN ? vector_square_bounded_function() : NULL;
+    q->rows_product =
+        similarity == SIMILARITY_EUCLIDEAN ? vector_square_rows_function() : vector_dot_rows_function();
     q->norm = sqrtf(dot(vector, vector, dimensions));
 }
 
 /* Where 1 / (1 + d^2) = least, and more than its rounding errors. */
 float vector_query_bound(const struct vector_query *q, float least) {
-    if (!q->bounded || !(least > 0)) return INFINITY;
+    if (q->similarity != SIMILARITY_EUCLIDEAN || !(least > 0)) return INFINITY;
     return (float)MIN((double)FLT_MAX, MAX(0.0, 1 / (double)least - 1) * 1.00001 + 1e-5);
 }
 

@@ -14,19 +14,14 @@ struct vector_query {
     const float *vector;
     float norm; /* Euclidean */
     vector_product *product;
-    vector_bounded_product *bounded; /* NULL: this similarity has no bound on the way */
+    vector_rows_product *rows_product; /* of many rows, with the bound below */
 };
 void vector_query_init(struct vector_query *, enum similarity, const float *vector, uint32_t dimensions);
 /* d^2 for euclidean, else the inner product. */
 static inline float vector_query_product(const struct vector_query *q, const float *row) {
     return q->product(q->vector, row, q->dimensions);
 }
-/* As above where the score is at least that of the bound; else some product whose score is below it. */
-static inline float vector_query_product_bounded(const struct vector_query *q, const float *row,
-                                                 float bound) {
-    return q->bounded ? q->bounded(q->vector, row, q->dimensions, bound) : vector_query_product(q, row);
-}
-/* A product behind which all scores are below `least`, for the call above. */
+/* A product behind which all scores are below `least`, for rows_product; infinite where there is none. */
 float vector_query_bound(const struct vector_query *, float least);
 /* From the product with a row and the row's norm. A zero vector has no direction: its cosine counts as 0. */
 float vector_query_score(const struct vector_query *, float product, float row_norm);

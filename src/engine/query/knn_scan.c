@@ -17,15 +17,6 @@ struct knn_lot {
     uint32_t ahead;
 };
 
-/* Asks for what is read `ahead` rows later. */
-static inline void ask_ahead(const struct vectors *v, const struct knn_lot *lot, uint32_t i) {
-    if (lot->together)
-        vector_prefetch(v->rows + ((size_t)lot->rows[i] + lot->ahead) * v->dimensions, v->dimensions);
-    else if (i + lot->ahead < lot->n)
-        vector_prefetch(v->rows + (size_t)lot->rows[i + lot->ahead] * v->dimensions,
-                        MIN(v->dimensions, (uint32_t)START));
-}
-
 /* Products of the lot's rows from `from` on, as far as they can be hits, and their scores. */
 static void score_group(const struct knn_part *p, const struct knn_lot *lot, uint32_t from,
                         struct collector *c) {
@@ -34,12 +25,23 @@ static void score_group(const struct knn_part *p, const struct knn_lot *lot, uin
     uint32_t end = MIN(lot->n, from + GROUP), rows[GROUP], n = 0;
     bool normed = v->similarity == SIMILARITY_COSINE;
     struct batch batch;
-    for (uint32_t i = from; i < end; i++) {
-        ask_ahead(v, lot, i);
-        const float *row = v->rows + (size_t)lot->rows[i] * v->dimensions;
-        products[n] = vector_query_product_bounded(&p->query, row, bound);
-        rows[n] = lot->rows[i];
-        n += !(products[n] > bound);
+    struct vector_rows some = {.rows = v->rows,
+                               .numbers = lot->rows + from,
+                               .n = end - from,
+                               .known = lot->n - from,
+                               .dimensions = v->dimensions,
+                               .ahead = lot->ahead,
+                               .start = MIN(v->dimensions, (uint32_t)START)};
+    if (lot->together) {
+        some.rows += (size_t)lot->rows[from] * v->dimensions;
+        some.numbers = NULL;
+        some.start = v->dimensions;
+    }
+    p->query.rows_product(p->query.vector, &some, bound, products);
+    for (uint32_t i = 0; i < some.n; i++) {
+        products[n] = products[i];
+        rows[n] = lot->rows[from + i];
+        n += !(products[i] > bound);
     }
     for (uint32_t i = 0; i < n; i++) {
         batch.docs[i] = v->dense ? rows[i] : v->docs[rows[i]];
