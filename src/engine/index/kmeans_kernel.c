@@ -87,6 +87,10 @@ static void take_rows(const float *rows, size_t n, uint32_t dimensions, const fl
     for (size_t r = 0; r < TILE_ROWS; r++) ret[r] = rows + MIN(r, n - 1) * dimensions;
 }
 
+typedef void better_fn(const float out[PANEL], const float *half_norms, uint32_t first, float *best,
+                       uint32_t *nearest);
+
+/* Is one of a panel's centroids nearer? Of equals the first. */
 static void better(const float out[PANEL], const float *half_norms, uint32_t first, float *best,
                    uint32_t *nearest) {
     for (uint32_t c = 0; c < PANEL; c++) {
@@ -97,9 +101,28 @@ static void better(const float out[PANEL], const float *half_norms, uint32_t fir
     }
 }
 
+#ifdef __x86_64__
+/* Mostly none is. */
+__attribute__((target("avx2"))) static void better_avx2(const float out[PANEL], const float *half_norms,
+                                                        uint32_t first, float *best, uint32_t *nearest) {
+    __m256 a = _mm256_sub_ps(_mm256_loadu_ps(out), _mm256_loadu_ps(half_norms));
+    __m256 b = _mm256_sub_ps(_mm256_loadu_ps(out + 8), _mm256_loadu_ps(half_norms + 8));
+    __m256 above = _mm256_cmp_ps(_mm256_max_ps(a, b), _mm256_set1_ps(*best), _CMP_GT_OQ);
+    if (_mm256_movemask_ps(above)) better(out, half_norms, first, best, nearest);
+}
+#endif
+
+static better_fn *better_function(void) {
+#ifdef __x86_64__
+    if (simd_level() >= SIMD_AVX2) return better_avx2;
+#endif
+    return better;
+}
+
 void centroid_panels_nearest(const struct centroid_panels *p, const float *rows, size_t n,
                              uint32_t *ret_nearest, float *ret_distance) {
     tile_fn *tile = tile_function();
+    better_fn *take_better = better_function();
     float out[TILE_ROWS][PANEL], best[BLOCK_ROWS];
     const float *pointers[TILE_ROWS];
     for (size_t block = 0; block < n; block += BLOCK_ROWS) {
@@ -111,7 +134,8 @@ void centroid_panels_nearest(const struct centroid_panels *p, const float *rows,
                 take_rows(rows + i * p->dimensions, end - i, p->dimensions, pointers);
                 tile(pointers, p->panels + (size_t)first * p->dimensions, p->dimensions, out);
                 for (size_t r = 0; r < TILE_ROWS && i + r < end; r++)
-                    better(out[r], p->half_norms + first, first, &best[i + r - block], &ret_nearest[i + r]);
+                    take_better(out[r], p->half_norms + first, first, &best[i + r - block],
+                                &ret_nearest[i + r]);
             }
         }
         for (size_t i = block; ret_distance && i < end; i++) ret_distance[i] = -2 * best[i - block];
