@@ -134,4 +134,4 @@ install: all
 clean:
 	rm -rf build
 
--include $(OBJ:.o=.d) $(MAINO:.o=.d) $(TESTB:=.d)
+-include $(OBJ:.o=.d) $(MAINO:.o=.d) $(TESTB:=.d) $(FUZZB:=.d) $(O)/tests/bench/engine_bench.d
