@@ -12,7 +12,7 @@
 
 /* WORK_DOCS: documents by name, which may have to wait until what was written just now is indexed. */
 enum work_pool { WORK_META, WORK_DOCS, WORK_QUERY, WORK_WRITE, WORK_POOLS };
-enum { WORK_HERE_MAX = 4 };
+enum { WORK_HERE_MAX = 8 };
 enum job_state { JOB_NEW, JOB_QUEUED, JOB_PARKED, JOB_RUNNING };
 
 /* Embedded in what is to be done. Guarded by the lock of struct work, but for cancel (set once, read

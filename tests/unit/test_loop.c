@@ -112,11 +112,16 @@ TEST(end_of_input) {
 
 /* As many as may block at once do, in each way; what would release them is read all the same. */
 TEST(somebody_reads_while_others_wait) {
-    static const char *const ways[] = {"bbbb", "BBBB", "mmmm", "bBmb"};
+    static const char kinds[] = "bBmbBm";
+    enum { ROUNDS = 40 };
     pthread_t thread = begin();
     unsigned passed = 0;
-    for (int round = 0; round < 40; round++) {
-        const char *way = ways[round % 4];
+    char releases[WORK_HERE_MAX + 3] = "qq";
+    memset(releases + 2, 'r', WORK_HERE_MAX);
+    for (int round = 0; round < ROUNDS; round++) {
+        char way[WORK_HERE_MAX + 1] = {0};
+        for (unsigned i = 0; i < WORK_HERE_MAX; i++) /* all the same, or mixed */
+            way[i] = round % 4 < 3 ? kinds[round % 4] : kinds[i % 6];
         if (round % 3) {
             ask(way);
         } else { /* each when the one before waits already */
@@ -126,13 +131,13 @@ TEST(somebody_reads_while_others_wait) {
             }
         }
         wait_until(&t.blocked, WORK_HERE_MAX);
-        ask("qrrqrr");
+        ask(releases);
         passed += WORK_HERE_MAX;
         wait_until(&t.passed, passed);
     }
     loop_end(t.loop);
     CHECK(finish(thread));
-    CHECK(t.quick == 80 && t.passed == 160 && !t.releases);
+    CHECK(t.quick == 2 * ROUNDS && t.passed == ROUNDS * WORK_HERE_MAX && !t.releases);
 }
 
 TEST(end_while_idle_and_before_it_runs) {

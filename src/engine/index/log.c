@@ -12,7 +12,8 @@ int log_open(struct log_store *store, const char *cid, struct clock *clock, stru
     log->clock = clock;
     snprintf(log->cid, sizeof log->cid, "%s", cid);
     pthread_mutex_init(&log->lock, NULL);
-    pthread_cond_init(&log->synced, NULL);
+    pthread_cond_init(&log->synced[0], NULL);
+    pthread_cond_init(&log->synced[1], NULL);
     *ret = log;
     return 0;
 }
@@ -430,6 +431,8 @@ static int sync_round(struct log *log, struct err *err) {
     uint32_t ordinal = log->head_name.ordinal;
     struct log_file *file = log->head;
     log->syncing = true;
+    log->target = target;
+    log->round++;
     __atomic_add_fetch(&log->fsyncs, 1, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&log->lock);
     int r = file->ops->sync(file, err);
@@ -457,20 +460,34 @@ static int recover_round(struct log *log, struct err *err) {
     return r;
 }
 
+/* The end of a round: whoever it was for goes on, and of those who came too late for it one leads the next,
+ * which will be for all of them. When anything has failed everybody looks again. */
+static void wake(struct log *log, uint64_t round, bool failed) {
+    pthread_cond_broadcast(&log->synced[round % 2]);
+    if (failed)
+        pthread_cond_broadcast(&log->synced[(round + 1) % 2]);
+    else
+        pthread_cond_signal(&log->synced[(round + 1) % 2]);
+}
+
 int log_sync(struct log *log, uint64_t seq, struct err *err) {
     int r = 0;
+    pthread_cond_t *waited = NULL;
     pthread_mutex_lock(&log->lock);
     while (!r && log->synced_seq < seq) {
-        if (log->syncing)
-            pthread_cond_wait(&log->synced, &log->lock);
-        else if (!log->head)
+        if (log->syncing) {
+            waited = &log->synced[(log->round + (seq > log->target)) % 2];
+            pthread_cond_wait(waited, &log->lock);
+        } else if (!log->head)
             r = err_set(err, ERR_NOT_FOUND, "the log of collection %s is gone", log->cid);
         else {
-            if (!log->unhealthy) sync_round(log, err);
+            bool failed = log->unhealthy || sync_round(log, err);
             if (log->unhealthy) r = recover_round(log, err);
-            pthread_cond_broadcast(&log->synced);
+            wake(log, log->round, failed);
         }
     }
+    /* Who was to lead and need not (an appender synced the segment before a new one) passes it on. */
+    if (waited && !log->syncing) pthread_cond_signal(waited);
     pthread_mutex_unlock(&log->lock);
     return r;
 }
@@ -534,7 +551,8 @@ void log_close(struct log *log) {
         file->ops->file_close(file);
     }
     pthread_mutex_destroy(&log->lock);
-    pthread_cond_destroy(&log->synced);
+    pthread_cond_destroy(&log->synced[0]);
+    pthread_cond_destroy(&log->synced[1]);
     free(log->retired);
     free(log);
 }

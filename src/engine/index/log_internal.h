@@ -8,9 +8,10 @@ struct log {
     struct log_store *store;
     struct clock *clock;
     char cid[64];
-    pthread_mutex_t lock; /* guards everything below */
-    pthread_cond_t synced;
-    struct log_file *head; /* newest segment, open for writing; NULL = none, or not opened yet */
+    pthread_mutex_t lock;     /* guards everything below */
+    pthread_cond_t synced[2]; /* by the parity of the round that makes it durable what is waited for */
+    uint64_t round, target;   /* of the newest sync: its number, and up to where it reaches */
+    struct log_file *head;    /* newest segment, open for writing; NULL = none, or not opened yet */
     struct log_segment_name head_name;
     struct log_stamp listed; /* of a list that ended with the head and had no void segment */
     uint64_t head_end;       /* offset behind the last whole batch known */
