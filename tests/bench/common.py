@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -180,3 +181,20 @@ class Cache:
             json.dump(got, f)
         self.made.add(name)
         return path, got, True
+
+
+class StaticFs:
+    def __init__(self, bench, n):
+        self.point = bench.env.path("mnt-static")
+        os.makedirs(self.point, exist_ok=True)
+        self.process = subprocess.Popen([make("static_fs"), str(n), self.point], preexec_fn=harness.die_with_parent)
+        try:
+            harness.wait_for("the static filesystem", lambda: os.path.ismount(self.point))
+        except harness.Failure as e:
+            self.process.kill()
+            raise Failed(str(e)) from None
+
+    def close(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(20)
+        subprocess.run(["fusermount3", "-u", "-z", "-q", self.point], stderr=subprocess.DEVNULL, check=False)

@@ -1,10 +1,9 @@
 """Rows of big collections: listing a million documents, growth, cold queries."""
 import os
-import signal
 import subprocess
 import time
 
-from common import Driver, Failed, Row, harness, interleave, make, median, megabytes, microseconds, number, ratio, run_json
+from common import Driver, Failed, Row, StaticFs, harness, interleave, make, median, megabytes, microseconds, number, ratio, run_json
 from rows_text import SCHEMA, engine
 import data
 import json
@@ -28,23 +27,6 @@ def load(bench, name, n):
 
 
 # ---- listing ----
-
-class StaticFs:
-    def __init__(self, bench, n):
-        self.point = bench.env.path("mnt-static")
-        os.makedirs(self.point, exist_ok=True)
-        self.process = subprocess.Popen([make("static_fs"), str(n), self.point], preexec_fn=harness.die_with_parent)
-        try:
-            harness.wait_for("the static filesystem", lambda: os.path.ismount(self.point))
-        except harness.Failure as e:
-            self.process.kill()
-            raise Failed(str(e)) from None
-
-    def close(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(20)
-        subprocess.run(["fusermount3", "-u", "-z", "-q", self.point], stderr=subprocess.DEVNULL, check=False)
-
 
 def timed(command, path, wanted):
     start = time.perf_counter()

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 
-from common import (JAVA, Driver, Failed, Row, Skip, directory_bytes, harness, interleave, make, median, megabytes,
+from common import (JAVA, Driver, Failed, Row, Skip, StaticFs, directory_bytes, harness, interleave, make, median, megabytes,
                     microseconds, number, ratio, run_json, say)
 from data import KINDS
 import data
@@ -163,8 +163,17 @@ def mount(bench):
                             "engine + 100 us", f"engine {microseconds(median(r['p50_us'] for r in got['engine']))}",
                             microseconds(median(r["p50_us"] for r in got["mount"])), f"+{number(more)} us", more <= 100))
         rows += document_rows(bench, client, m, source)
-    m.stop()
+        m.stop()
+        rows.append(floor_row(bench, client))
     return rows, []
+
+
+def floor_row(bench, client):
+    static = StaticFs(bench, 1)
+    got = [client("read", static.point, KINDS[0], 1, 1) for _ in range(bench.rounds)]
+    static.close()
+    us = median(r["p50_us"] for r in got)
+    return Row("as many requests to a filesystem that does nothing (LOOKUP, OPEN, twice READ, RELEASE)", peers=microseconds(us))
 
 
 def document_rows(bench, client, m, source):

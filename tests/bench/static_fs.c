@@ -1,5 +1,7 @@
-/* A directory of N empty files that are always there, as a FUSE filesystem: what listing a directory costs
- * when the filesystem itself does nothing. Low-level API, readdirplus, names and attributes cached for ever.
+/* A directory of N files that are always there, as a FUSE filesystem: what listing a directory costs when the
+ * filesystem itself does nothing. Low-level API, readdirplus, names and attributes cached for ever. Any other
+ * name is a file, too, which the kernel asks for each time: to open, read and close it is LOOKUP, OPEN, READ,
+ * READ (the end) and RELEASE.
  *
  *   static_fs N MOUNTPOINT     files 0000000.json ...; in the foreground until it is unmounted */
 #define FUSE_USE_VERSION 312
@@ -9,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_INODE = 2 };
+enum { FIRST_INODE = 2, FILE_SIZE = 100 };
 static unsigned long n_files;
 static const double forever = 86400;
 
@@ -18,7 +20,7 @@ static void attributes(fuse_ino_t ino, struct stat *st) {
     st->st_ino = ino;
     st->st_mode = ino == FUSE_ROOT_ID ? S_IFDIR | 0755 : S_IFREG | 0644;
     st->st_nlink = 1;
-    st->st_size = ino == FUSE_ROOT_ID ? 0 : 100;
+    st->st_size = ino == FUSE_ROOT_ID ? 0 : FILE_SIZE;
 }
 
 static void name_of(unsigned long i, char name[32]) {
@@ -31,8 +33,8 @@ static void on_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
     unsigned long i = strtoul(name, &end, 10);
     (void)parent;
     if (end == name || strcmp(end, ".json") || i >= n_files) {
-        fuse_reply_err(req, ENOENT);
-        return;
+        i = n_files;
+        e.entry_timeout = 0;
     }
     e.ino = FIRST_INODE + i;
     attributes(e.ino, &e.attr);
@@ -80,9 +82,23 @@ static void on_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     fuse_reply_open(req, fi);
 }
 
+static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    (void)ino;
+    fi->direct_io = 1;
+    fuse_reply_open(req, fi);
+}
+static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    static const char zeros[FILE_SIZE];
+    (void)ino, (void)fi;
+    size_t left = off < FILE_SIZE ? (size_t)(FILE_SIZE - off) : 0;
+    fuse_reply_buf(req, zeros, size < left ? size : left);
+}
+
 int main(int argc, char **argv) {
     static const struct fuse_lowlevel_ops ops = {.lookup = on_lookup,
                                                  .getattr = on_getattr,
+                                                 .open = on_open,
+                                                 .read = on_read,
                                                  .opendir = on_opendir,
                                                  .readdir = on_readdir,
                                                  .readdirplus = on_readdirplus};
