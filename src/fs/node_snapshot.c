@@ -36,6 +36,15 @@ const struct node_ops snapshots_ops = {
 
 /* ---- of one collection ---- */
 
+/* Below the directory's own key, which has the collection's name in it: a renamed collection's snapshots are
+ * other nodes. The kernel has one name for a directory, and cannot move it while it renames something. */
+static char *snapshot_key(const struct node *dir, const char *name, const char *version) {
+    struct buf key = BUF_INIT;
+    buf_printf(&key, "%s/%s#%s", dir->key, name, version);
+    buf_str(&key);
+    return (char *)buf_detach(&key, NULL);
+}
+
 static struct node *snapshot_node(struct fs *fs, struct node *dir, const char *name,
                                   const struct snapshot_info *s) {
     struct collection_info info = {0};
@@ -44,10 +53,7 @@ static struct node *snapshot_node(struct fs *fs, struct node *dir, const char *n
     memcpy(info.name, dir->place->name, sizeof info.name);
     pthread_mutex_unlock(&fs->places_lock);
     struct place *p = place_frozen(fs, &info, s);
-    struct buf key = BUF_INIT;
-    buf_printf(&key, "/snapshot/%s/%s#%s", info.cid, name, s->version);
-    buf_str(&key);
-    struct node *n = inode_new(&snapshot_ops, dir, p, name, (char *)buf_detach(&key, NULL));
+    struct node *n = inode_new(&snapshot_ops, dir, p, name, snapshot_key(dir, name, s->version));
     place_unref(fs, p);
     n->mode = S_IFDIR | 0755;
     n->mtime_ms = s->commit_ms;
@@ -103,10 +109,9 @@ static int list_stat(struct call *c, struct node *n) {
 /* The kernel has moved the snapshot's directory entry: later lookups of the snapshot get a node of their own.
  */
 static void forget_moved(struct fs *fs, struct node *dir, const char *name, const struct snapshot_info *s) {
-    struct buf key = BUF_INIT;
-    buf_printf(&key, "/snapshot/%s/%s#%s", dir->place->cid, name, s->version);
-    struct node *n = inode_find_key(&fs->inodes, buf_str(&key));
-    buf_release(&key);
+    char *key = snapshot_key(dir, name, s->version);
+    struct node *n = inode_find_key(&fs->inodes, key);
+    free(key);
     if (!n) return;
     inode_unkey(&fs->inodes, n);
     inode_unref(fs, n);

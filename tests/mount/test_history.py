@@ -234,3 +234,16 @@ def test_clone_copies_nothing(env):
 
 
 test_clone_copies_nothing.timeout = 300
+
+
+def test_clone_after_rename(env):
+    """The kernel remembers the snapshot below the collection's old name, and in another mount below the clone's."""
+    m, other = env.mount(), env.mount(name="other")
+    m.make("a", docs=[{"id": "1"}])
+    os.mkdir(m("a/snapshots/s"))
+    for old, new in (("a", "b"), ("b", "a")):
+        os.rename(m(old), m(new))
+        os.rename(m(f"{new}/snapshots/s"), m(f"clone-{new}"))
+        equal(other.ids(new, "*:*"), ["1"])
+        os.rename(other(f"{new}/snapshots/s"), other(f"other-{new}"))
+    equal(sorted(n for n in os.listdir(m.point) if "-" in n), ["clone-a", "clone-b", "other-a", "other-b"])

@@ -34,4 +34,7 @@ def test_format_1(env):
     m = env.mount("--retention", str(100 * 365 * 86400 * 1000))
     m.load("old", [{"id": "d003", "title": "a newer letter"}])
     check("a newer letter" in m.sh("cat old/docs/d003.json"), "a document that was written over")
-    check(len(m.sh("ls old/snapshots").split()) >= 4, "the old history is listed")
+    snapshots = m.sh("ls old/snapshots").split()
+    check(snapshots, "the old history is listed")
+    equal(m.ask(f"old/snapshots/{snapshots[0]}", "id:d003?format=count"), "1\n", "a query of the old history")
+    check("a newer letter" not in m.sh(f"cat old/snapshots/{snapshots[0]}/docs/d003.json"), "as it was")
