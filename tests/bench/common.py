@@ -184,10 +184,13 @@ class Cache:
 
 
 class StaticFs:
+    """A filesystem that does nothing (static_fs.c)."""
+
     def __init__(self, bench, n):
         self.point = bench.env.path("mnt-static")
         os.makedirs(self.point, exist_ok=True)
-        self.process = subprocess.Popen([make("static_fs"), str(n), self.point], preexec_fn=harness.die_with_parent)
+        self.process = subprocess.Popen([make("static_fs"), str(n), self.point, bench.env.path("static.log")],
+                                        preexec_fn=harness.die_with_parent)
         try:
             harness.wait_for("the static filesystem", lambda: os.path.ismount(self.point))
         except harness.Failure as e:

@@ -147,33 +147,50 @@ def mount(bench):
     m = bench.env.mount(data=d, name="mnt-query")
     with engine(bench, d) as e, client:
         for kind in KINDS:
-            serial = iter(range(1000))
-
-            def inside():
-                e("specs", kind, f"{source}/{kind}.txt", f"?timeout={40000 + next(serial)}ms")
-                return e("round", kind, 1, 1)
-
-            def outside():
-                client("specs", kind, f"{source}/{kind}.txt", f"?timeout={40000 + next(serial)}ms")
-                return client("read", m("c/query"), kind, 1, 1)
-
-            got = interleave(bench.rounds, {"engine": inside, "mount": outside})
-            more = median(o["p50_us"] - i["p50_us"] for o, i in zip(got["mount"], got["engine"]))
-            rows.append(Row(f"through the mount, {NAMES[kind]}: open, read, close at the median",
-                            "engine + 100 us", f"engine {microseconds(median(r['p50_us'] for r in got['engine']))}",
-                            microseconds(median(r["p50_us"] for r in got["mount"])), f"+{number(more)} us", more <= 100))
+            rows.append(through_mount(bench, e, client, m, f"{source}/{kind}.txt", kind, ""))
         rows += document_rows(bench, client, m, source)
+        rows.append(floor_row(bench, client, ""))
+        for pid in (m.pid(), client.process.pid):
+            one_processor(pid)
+        rows.append(through_mount(bench, e, client, m, f"{source}/{KINDS[0]}.txt", KINDS[0], ON_ONE))
         m.stop()
-        rows.append(floor_row(bench, client))
+        rows.append(floor_row(bench, client, ON_ONE))
     return rows, []
 
 
-def floor_row(bench, client):
+ON_ONE = ", client and daemon on one processor"
+serial = iter(range(100000))
+
+
+def one_processor(pid):
+    subprocess.run(["taskset", "-acp", "0", str(pid)], check=True, stdout=subprocess.DEVNULL)
+
+
+def through_mount(bench, e, client, m, specs, kind, how):
+    def inside():
+        e("specs", kind, specs, f"?timeout={40000 + next(serial)}ms")
+        return e("round", kind, 1, 1)
+
+    def outside():
+        client("specs", kind, specs, f"?timeout={40000 + next(serial)}ms")
+        return client("read", m("c/query"), kind, 1, 1)
+
+    got = interleave(bench.rounds, {"engine": inside, "mount": outside})
+    more = median(o["p50_us"] - i["p50_us"] for o, i in zip(got["mount"], got["engine"]))
+    return Row(f"through the mount, {NAMES[kind]}: open, read, close at the median{how}", "engine + 100 us",
+               f"engine {microseconds(median(r['p50_us'] for r in got['engine']))}",
+               microseconds(median(r["p50_us"] for r in got["mount"])), f"+{number(more)} us", more <= 100)
+
+
+def floor_row(bench, client, how):
     static = StaticFs(bench, 1)
+    if how:
+        one_processor(static.process.pid)
     got = [client("read", static.point, KINDS[0], 1, 1) for _ in range(bench.rounds)]
     static.close()
     us = median(r["p50_us"] for r in got)
-    return Row("as many requests to a filesystem that does nothing (LOOKUP, OPEN, twice READ, RELEASE)", peers=microseconds(us))
+    return Row(f"as many requests to a filesystem that does nothing (LOOKUP, OPEN, twice READ, RELEASE){how}",
+               peers=microseconds(us))
 
 
 def document_rows(bench, client, m, source):
@@ -271,6 +288,32 @@ def ingest(bench):
 
 # ---- durable writes ----
 
+def acknowledgement(got, how):
+    more = 1 / ratio(got["ldbfs"], got["write + fdatasync"], "p50_us", "low")
+    return Row(f"durable acknowledgement of one small document (open, write, close){how}", "1.5x of write + fdatasync",
+               microseconds(median(r["p50_us"] for r in got["write + fdatasync"])),
+               microseconds(median(r["p50_us"] for r in got["ldbfs"])), f"{more:.2f}x", more <= 1.5)
+
+
+def ack_rows_on_one(bench, client, m, plain, count):
+    """A filesystem that does nothing else between the request and the answer, and both without a wake-up of another processor."""
+    static, rows = StaticFs(bench, 1), []
+    work = {"ldbfs": lambda: client("append", m("c/ingest/upsert"), count, 1),
+            "static": lambda: client("append", os.path.join(static.point, "log"), count, 1),
+            "write + fdatasync": lambda: client("sync", plain, count, 1)}
+    for how in ("", ON_ONE):
+        if how:
+            for pid in (m.pid(), client.process.pid, static.process.pid):
+                one_processor(pid)
+        got = interleave(bench.rounds, work)
+        if how:
+            rows.append(acknowledgement(got, how))
+        rows.append(Row(f"write + fdatasync by a FUSE filesystem that does nothing else (as many requests){how}",
+                        peers=microseconds(median(r["p50_us"] for r in got["static"]))))
+    static.close()
+    return rows
+
+
 def ack(bench):
     client = Driver("mount_bench", make("mount_bench"))
     d = bench.env.path("ack")
@@ -286,10 +329,8 @@ def ack(bench):
             for name, v in got.items():
                 lines[name].append((threads, median(r["qps"] for r in v)))
             if threads == 1:
-                more = 1 / ratio(got["ldbfs"], got["write + fdatasync"], "p50_us", "low")
-                rows.append(Row("durable acknowledgement of one small document (open, write, close)",
-                                "1.5x of write + fdatasync", microseconds(median(r["p50_us"] for r in got["write + fdatasync"])),
-                                microseconds(median(r["p50_us"] for r in got["ldbfs"])), f"{more:.2f}x", more <= 1.5))
+                rows.append(acknowledgement(got, ""))
+        rows += ack_rows_on_one(bench, client, m, plain, count)
     m.stop()
     first, last = lines["ldbfs"][0][1], lines["ldbfs"][-1][1]
     rows.append(Row("the same by 8 writers at once: group commit", "scales",

@@ -1,18 +1,22 @@
 /* A directory of N files that are always there, as a FUSE filesystem: what listing a directory costs when the
  * filesystem itself does nothing. Low-level API, readdirplus, names and attributes cached for ever. Any other
  * name is a file, too, which the kernel asks for each time: to open, read and close it is LOOKUP, OPEN, READ,
- * READ (the end) and RELEASE.
+ * READ (the end) and RELEASE. What is written to it goes to FILE, and is synced before the WRITE ends:
+ * LOOKUP, OPEN, WRITE, FLUSH and RELEASE.
  *
- *   static_fs N MOUNTPOINT     files 0000000.json ...; in the foreground until it is unmounted */
+ *   static_fs N MOUNTPOINT [FILE]     files 0000000.json ...; in the foreground until it is unmounted */
 #define FUSE_USE_VERSION 312
 #include <errno.h>
+#include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { FIRST_INODE = 2, FILE_SIZE = 100 };
 static unsigned long n_files;
+static int written = -1;
 static const double forever = 86400;
 
 static void attributes(fuse_ino_t ino, struct stat *st) {
@@ -94,17 +98,33 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
     fuse_reply_buf(req, zeros, size < left ? size : left);
 }
 
+static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+                     struct fuse_file_info *fi) {
+    (void)ino, (void)off, (void)fi;
+    if (write(written, buf, size) != (ssize_t)size || fdatasync(written))
+        fuse_reply_err(req, EIO);
+    else
+        fuse_reply_write(req, size);
+}
+static void on_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    (void)ino, (void)fi;
+    fuse_reply_err(req, 0);
+}
+
 int main(int argc, char **argv) {
     static const struct fuse_lowlevel_ops ops = {.lookup = on_lookup,
                                                  .getattr = on_getattr,
                                                  .open = on_open,
                                                  .read = on_read,
+                                                 .write = on_write,
+                                                 .flush = on_flush,
                                                  .opendir = on_opendir,
                                                  .readdir = on_readdir,
                                                  .readdirplus = on_readdirplus};
     char *options[] = {argv[0], (char *)"-ofsname=static_fs,default_permissions"};
     struct fuse_args args = FUSE_ARGS_INIT(2, options);
-    if (argc != 3) return 2;
+    if (argc < 3) return 2;
+    if (argc > 3) written = open(argv[3], O_WRONLY | O_CREAT | O_APPEND, 0600);
     n_files = strtoul(argv[1], NULL, 10);
     struct fuse_session *se = fuse_session_new(&args, &ops, sizeof ops, NULL);
     if (!se || fuse_set_signal_handlers(se) || fuse_session_mount(se, argv[2])) return 1;

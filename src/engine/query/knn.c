@@ -10,7 +10,7 @@
 /* A scan finds everything: it may take so much longer than an approximate search and is still preferred. */
 #define EXACT_PREFERENCE 3.0f
 /* A filter that gives less than one in so many documents is kept as a list. */
-enum { LISTED_SHARE = 32 };
+enum { LISTED_SHARE = 32, REMOTE_TRIES = 3 };
 
 /* ---- which documents ---- */
 
@@ -212,17 +212,20 @@ static int search_parts(const struct knn_run *run, struct collector *c, bool *re
     return r;
 }
 
-/* Over remote segments: a first try says what is missing in all of them, which is fetched together. */
+/* Over remote segments: a try says what is missing in all of them, which is fetched together: the lists
+ * first, then the rows of the candidates in them. */
 static int search_remote(const struct knn_run *run, struct collector *c, struct err *err) {
-    struct fetch f = FETCH_INIT, *before = fetch_record(&f);
-    bool unread = false;
-    int r = search_parts(run, c, &unread, err);
-    fetch_record(before);
-    if (!r && unread) collector_want(c, &f); /* of the parts that missed nothing */
-    if (!r && unread) r = fetch_run(&f, err);
-    fetch_release(&f);
-    if (r || !unread) return r;
-    collector_release(c);
+    for (int i = 0; i < REMOTE_TRIES; i++) {
+        struct fetch f = FETCH_INIT, *before = fetch_record(&f);
+        bool unread = false;
+        int r = search_parts(run, c, &unread, err);
+        fetch_record(before);
+        if (!r && unread) collector_want(c, &f); /* of the parts that missed nothing */
+        if (!r && unread) r = fetch_run(&f, err);
+        fetch_release(&f);
+        if (r || !unread) return r;
+        collector_release(c);
+    }
     return search_parts(run, c, NULL, err);
 }
 
