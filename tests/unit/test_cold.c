@@ -202,61 +202,6 @@ TEST(waves) {
     remove_data();
 }
 
-enum { WIDE = 64, WIDE_ROWS = 1500 };
-
-static int wide_vector(char *out, size_t size) {
-    int n = 0;
-    for (int i = 0; i < WIDE; i++) n += snprintf(out + n, size - (size_t)n, "%s%u", i ? "," : "", rnd(100));
-    return n;
-}
-
-static void write_wide(struct engine *e, int from) {
-    struct ingest *in;
-    char doc[1000], numbers[600];
-    uint64_t good;
-    if (engine_ingest_open(e, coll.cid, INGEST_UPSERT, &in, &err)) abort();
-    for (int i = 0; i < WIDE_ROWS; i++) {
-        wide_vector(numbers, sizeof numbers);
-        struct ingest_record rec = {
-            doc, (size_t)snprintf(doc, sizeof doc, "{\"id\":\"w%05d\",\"v\":[%s]}", from + i, numbers)};
-        if (ingest_add(in, &rec, 1, on_verdict, NULL, &good, &err)) abort();
-    }
-    if (ingest_commit(in, &err)) fprintf(stderr, "commit: %s\n", err.text);
-    ingest_close(in);
-}
-
-/* Lists in one wave and rows in one, of however many segments; rows are more than the pages that come along.
- */
-TEST(waves_of_many_clustered_segments) {
-    static const char config[] =
-        "{\"indexConfigs\":{\"v\":{\"type\":\"vector\",\"dimensions\":64,\"similarity\":\"euclidean\"}}}";
-    char query[1000], numbers[600];
-    uint64_t seq;
-    struct engine *e = fresh();
-    clusters_set_threshold(200);
-    CHECK(e && !engine_create(e, "c", config, &coll, &err));
-    for (int s = 0; s < 4; s++) {
-        write_wide(e, s * WIDE_ROWS);
-        CHECK(!engine_build(e, coll.cid, &seq, &err));
-    }
-    clusters_set_threshold(0);
-    wide_vector(numbers, sizeof numbers);
-    snprintf(query, sizeof query, "{\"query\":{\"knn\":{\"field\":\"v\",\"queryVector\":[%s],\"k\":10}}}",
-             numbers);
-    char *want = answer(e, query);
-    engine_close(e);
-    struct engine_counters c;
-    e = remote(0, NULL, NULL);
-    char *got = answer(e, query);
-    CHECK(want && got && !strcmp(want, got));
-    engine_counters(e, &c);
-    if (c.waves > 4) fprintf(stderr, "%llu waves\n", (unsigned long long)c.waves);
-    CHECK(c.waves <= 4);
-    free(want);
-    free(got);
-    done(e);
-}
-
 TEST(same_answers_within_a_bound) {
     char cache[100];
     make_data();
