@@ -283,6 +283,7 @@ def test_explain(env):
         recompute(hit["explain"], texts)
     for line in m.ask("c", "body:whale AND n:[0 TO *]^2?explain=true&size=3").splitlines():
         tree = json.loads(line)["explain"]
+        recompute(tree, texts)
         equal([d["description"].split(",")[0].split(" of ")[0] for d in tree["details"]][0], "weight", line)
         equal(tree["details"][1]["value"], 2, line)
     check(any("constant score" in t for t in texts), "no constant was met", texts[:3])
