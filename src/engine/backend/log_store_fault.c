@@ -104,7 +104,9 @@ static int fault_truncate(struct log_file *f, uint64_t size, struct err *err) {
 }
 
 static int fault_reserve(struct log_file *f, uint64_t size, struct err *err) {
-    return inner_of(f)->ops->reserve(inner_of(f), size, err);
+    struct log_file *inner = inner_of(f);
+    if (!inner->ops->reserve) return err_set(err, ERR_INVALID, "no room can be reserved here");
+    return inner->ops->reserve(inner, size, err);
 }
 
 static int fault_sync(struct log_file *f, struct err *err) {

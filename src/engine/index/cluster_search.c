@@ -1,10 +1,11 @@
 /* Searching clusters: lists by their centroids, codes, then exact similarities. */
 #include <math.h>
 
-#include "index/fetch.h"
-#include "index/segment_want.h"
 #include "index/cluster_internal.h"
+#include "index/fetch.h"
 #include "index/index.h"
+#include "index/segment_want.h"
+#include "util/heap.h"
 #ifdef __x86_64__
 #include <immintrin.h>
 #endif
@@ -123,16 +124,6 @@ static float key_of(uint64_t order) {
     return key;
 }
 
-static void lists_sift(uint64_t *heap, uint32_t n, uint32_t i) {
-    uint64_t v = heap[i];
-    for (uint32_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && heap[child + 1] < heap[child]) child++;
-        if (heap[child] >= v) break;
-        heap[i] = heap[child];
-    }
-    heap[i] = v;
-}
-
 /* The query in the clusters' space. */
 static void turn_query(struct running *run) {
     const struct clusters *c = run->c;
@@ -207,7 +198,7 @@ static void heap_lists(struct running *run, bool above) {
     else
 #endif
         run->n_lists = lists_by_cut(run, 0, above, run->lists);
-    for (uint32_t i = run->n_lists / 2; i-- > 0;) lists_sift(run->lists, run->n_lists, i);
+    for (uint32_t i = run->n_lists / 2; i-- > 0;) heap_sift_down(run->lists, run->n_lists, i);
 }
 
 /* A cut below which about a sixteenth of the lists are, from a sample of the keys. More are rarely needed. */
@@ -412,7 +403,7 @@ static int scan_lists(struct running *run, struct err *err) {
         }
         run->lists[0] = run->lists[--run->n_lists];
         if (run->n_lists) {
-            lists_sift(run->lists, run->n_lists, 0);
+            heap_sift_down(run->lists, run->n_lists, 0);
         } else if (run->cut < INFINITY) {
             heap_lists(run, true);
             run->cut = INFINITY;

@@ -1,7 +1,7 @@
 /* Top-k selection by score or by sort keys, and the merge of parts. */
 #include "query/collect.h"
 #include "index/segment_want.h"
-#include "query/heap.h"
+#include "util/heap.h"
 #include <math.h>
 
 enum source_kind { SOURCE_NONE, SOURCE_SCORE, SOURCE_ID, SOURCE_COLUMN };

@@ -2,9 +2,9 @@
 #include "query/topk.h"
 
 #include "query/facet_count.h"
-#include "query/heap.h"
 #include "query/kernels.h"
 #include "query/match.h"
+#include "util/heap.h"
 #include <math.h>
 
 enum {
