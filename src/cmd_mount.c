@@ -125,6 +125,7 @@ static int serve(struct serve *s, struct err *err) {
                             .mount_options = s->fuse_options.len ? buf_str(&s->fuse_options) : NULL,
                             .read_only = s->read_only,
                             .foreground = s->options->foreground,
+                            .awake_us = options_awake_us(),
                             .ready = on_ready,
                             .ready_ctx = s};
     r = fs_run(engine, &fs, err);

@@ -353,6 +353,8 @@ static int make_directories(const char *path, struct err *err) {
     return r;
 }
 
+enum { AWAKE_US = 1000, MAX_AWAKE_US = 1000000 };
+
 /* A whole number in the environment; 0 when there is none. */
 static uint64_t env_number(const char *name) {
     const char *value = getenv(name);
@@ -381,6 +383,11 @@ static void options_store(const struct options *o, struct engine_options *ret) {
     ret->simulate_remote = get_ms != NULL;
     ret->simulate_get_ms = (unsigned)MIN(env_number("LDBFS_SIMULATE_GET_MS"), (uint64_t)60000);
     ret->simulate_bytes_per_s = env_number("LDBFS_SIMULATE_MB_S") * 1000000;
+}
+
+unsigned options_awake_us(void) {
+    if (!env_text("LDBFS_AWAKE_US")) return AWAKE_US;
+    return (unsigned)MIN(env_number("LDBFS_AWAKE_US"), (uint64_t)MAX_AWAKE_US);
 }
 
 static void options_instructions(void) {

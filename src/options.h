@@ -62,6 +62,7 @@ void options_help(const struct command *, FILE *out);
 
 /* What every command opens: the engine on the data directory with the options given. */
 void options_engine(const struct options *, bool background, struct engine_options *ret);
+unsigned options_awake_us(void); /* of a mount: struct fs_options */
 int options_open(const struct options *, struct engine **ret, struct err *err);
 /* Finds a collection by name, with a text that says what to do when there is none. */
 int options_find(struct engine *, const char *name, struct collection_info *ret, struct err *err);

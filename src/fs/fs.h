@@ -12,6 +12,7 @@ struct fs_options {
     const char *mount_options; /* comma-separated, passed to the kernel mount; NULL = none */
     bool read_only;
     bool foreground;
+    unsigned awake_us;        /* a processor is kept awake for so long after a request; 0: not (near.h) */
     void (*ready)(void *ctx); /* called once when the mount answers */
     void *ready_ctx;
 };

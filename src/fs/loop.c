@@ -1,5 +1,6 @@
 /* Who reads requests. See loop.h. */
 #include "loop.h"
+#include "near.h"
 #include "util/buf.h"
 #include "util/clock.h"
 
@@ -17,6 +18,7 @@ struct loop {
     const struct loop_ops *ops;
     void *ctx;
     int signal;
+    unsigned awake_us;
     pthread_mutex_t lock; /* everything below */
     pthread_cond_t standby, over;
     pthread_t threads[LOOP_THREADS];
@@ -29,18 +31,21 @@ struct loop {
     bool ended;
     uint64_t taken; /* requests received so far */
     int64_t parallel_until_us;
+    struct awake *awake;
 };
 
 struct member {
     struct loop *loop;
     unsigned no;
+    struct near near;
 };
 
-struct loop *loop_new(const struct loop_ops *ops, void *ctx, int signal) {
+struct loop *loop_new(const struct loop_ops *ops, void *ctx, int signal, unsigned awake_us) {
     struct loop *l = xcalloc(1, sizeof *l);
     l->ops = ops;
     l->ctx = ctx;
     l->signal = signal;
+    l->awake_us = awake_us;
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->standby, NULL);
     pthread_cond_init(&l->over, NULL);
@@ -56,8 +61,8 @@ void loop_free(struct loop *l) {
 }
 
 /* How many go on reading when they are ready with a request. */
-static unsigned wanted(const struct loop *l) {
-    return clock_mono_us(&clock_system) < l->parallel_until_us ? 2 : 1;
+static unsigned wanted(const struct loop *l, int64_t now_us) {
+    return now_us < l->parallel_until_us ? 2 : 1;
 }
 
 /* Somebody has to read. Not as many as are wanted: a thread would be woken for each request, and the one that
@@ -68,8 +73,8 @@ static void promote(struct loop *l) {
     pthread_cond_signal(&l->standby);
 }
 
-static void overlap(struct loop *l) {
-    l->parallel_until_us = clock_mono_us(&clock_system) + PARALLEL_US;
+static void overlap(struct loop *l, int64_t now_us) {
+    l->parallel_until_us = now_us + PARALLEL_US;
     promote(l);
 }
 
@@ -112,27 +117,31 @@ static void stand_by(struct loop *l) {
 }
 
 /* A request was received. */
-static void took(struct loop *l) {
+static void took(struct loop *l, int64_t now_us) {
     l->taken++;
-    if (l->busy++) overlap(l);
+    if (l->busy++) overlap(l, now_us);
     if (l->watched || !l->standing_by) return; /* who comes to stand by looks itself */
     l->watched = l->to_watch = true;
     pthread_cond_signal(&l->standby);
 }
 
 /* One request: received, and processed without the lock. */
-static void serve(struct loop *l, unsigned no, void *buffer) {
+static void serve(struct loop *l, struct member *me, void *buffer) {
     l->reading++;
-    l->reads[no] = true;
+    l->reads[me->no] = true;
     pthread_mutex_unlock(&l->lock);
     int r = l->ops->receive(l->ctx, buffer);
+    int64_t now_us = clock_mono_us(&clock_system);
     pthread_mutex_lock(&l->lock);
-    l->reads[no] = false;
+    l->reads[me->no] = false;
     l->reading--;
     if (r < 0) l->ended = true;
     if (r <= 0) return;
-    took(l);
+    took(l, now_us);
+    bool alone = wanted(l, now_us) == 1;
     pthread_mutex_unlock(&l->lock);
+    awake_poke(l->awake, now_us);
+    if (l->awake) near_follow(&me->near, l->ops->client(buffer), alone, now_us);
     l->ops->process(l->ctx, buffer);
     pthread_mutex_lock(&l->lock);
     l->busy--;
@@ -152,8 +161,8 @@ static void *loop_main(void *arg) {
     pthread_mutex_lock(&l->lock);
     if (me.no) stand_by(l);
     while (!l->ended) {
-        serve(l, me.no, buffer);
-        if (!l->ended && l->reading >= wanted(l)) stand_by(l);
+        serve(l, &me, buffer);
+        if (!l->ended && l->reading && l->reading >= wanted(l, clock_mono_us(&clock_system))) stand_by(l);
     }
     l->n_alive--;
     end(l);
@@ -170,10 +179,11 @@ static void kick(struct loop *l) {
 
 int loop_run(struct loop *l) {
     int e = 0;
+    l->awake = awake_start(l->awake_us);
     pthread_mutex_lock(&l->lock);
     for (unsigned no = 0; no < LOOP_THREADS && !e; no++) {
         struct member *me = xmalloc(sizeof *me);
-        *me = (struct member){l, no};
+        *me = (struct member){.loop = l, .no = no};
         e = pthread_create(&l->threads[no], NULL, loop_main, me);
         if (e)
             free(me);
@@ -193,6 +203,7 @@ int loop_run(struct loop *l) {
     }
     pthread_mutex_unlock(&l->lock);
     for (unsigned no = 0; no < l->n_threads; no++) pthread_join(l->threads[no], NULL);
+    awake_stop(l->awake);
     return e;
 }
 
@@ -211,6 +222,6 @@ void loop_will_block(struct loop *l) {
 void loop_may_block(struct loop *l) {
     if (!l->ops->pending(l->ctx)) return;
     pthread_mutex_lock(&l->lock);
-    overlap(l);
+    overlap(l, clock_mono_us(&clock_system));
     pthread_mutex_unlock(&l->lock);
 }

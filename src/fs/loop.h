@@ -5,8 +5,9 @@
  *   - when the one that works says that it will block or take long (loop_will_block),
  *   - when requests come from several sides at once: then two read for a while,
  *   - when nobody has read for LOOP_TICK_US: a watcher looks, as long as requests come.
- * A thread that is ready with its request while another one reads stands by. There are more threads than
- * requests may block at once (work.h), so somebody can always be promoted.
+ * The thread that reads stays near its client (near.h). A thread that is ready with its request while another
+ * one reads stands by. There are more threads than requests may block at once (work.h), so somebody can
+ * always be promoted.
  */
 #pragma once
 #include "work.h"
@@ -18,14 +19,16 @@ struct loop_ops {
      * be no more. */
     int (*receive)(void *ctx, void *buffer);
     void (*process)(void *ctx, void *buffer);
+    /* The id of the thread that waits for the request in the buffer; 0: not known. */
+    int (*client)(void *buffer);
     /* Are more requests waiting? */
     bool (*pending)(void *ctx);
     void *(*buffer_new)(void *ctx);
     void (*buffer_free)(void *buffer);
 };
 struct loop;
-/* signal: wakes a thread out of receive; has a handler that does nothing. */
-struct loop *loop_new(const struct loop_ops *, void *ctx, int signal);
+/* signal: wakes a thread out of receive; has a handler that does nothing. awake_us: see near.h. */
+struct loop *loop_new(const struct loop_ops *, void *ctx, int signal, unsigned awake_us);
 void loop_free(struct loop *); /* after loop_run; NULL is fine */
 /* Returns when receive says that it is over, or after loop_end: 0, or an errno when threads cannot be
  * started. */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
@@ -46,6 +47,11 @@ static bool pending(void *ctx) {
     return poll(&p, 1, 0) > 0;
 }
 
+static int client(void *buffer) {
+    const struct fuse_buf *b = buffer;
+    return b->flags & FUSE_BUF_IS_FD ? 0 : (int)((const struct fuse_in_header *)b->mem)->pid;
+}
+
 static void *buffer_new(void *ctx) {
     return xcalloc(1, sizeof(struct fuse_buf));
 }
@@ -55,7 +61,7 @@ static void buffer_free(void *buffer) {
     free(buffer);
 }
 
-static const struct loop_ops reading = {receive, process, pending, buffer_new, buffer_free};
+static const struct loop_ops reading = {receive, process, client, pending, buffer_new, buffer_free};
 
 static void exit_loop(struct mount *m) {
     fuse_session_exit(m->session);
@@ -78,7 +84,7 @@ int fs_run(struct engine *engine, const struct fs_options *options, struct err *
     m->fs.drop_name = drop_name;
     int r = mount_start(m, engine, options, err);
     if (!r) r = new_session(m, err);
-    if (!r) m->loop = m->fs.loop = loop_new(&reading, m->session, SIGUSR1);
+    if (!r) m->loop = m->fs.loop = loop_new(&reading, m->session, SIGUSR1, options->awake_us);
     if (!r) r = mount_watch(m, err);
     int e = r ? 0 : loop_run(m->loop);
     if (e) r = err_sys(err, e, "cannot start threads");

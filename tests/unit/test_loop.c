@@ -50,11 +50,15 @@ static bool pending(void *ctx) {
     return poll(&p, 1, 0) > 0;
 }
 
+static int client(void *buffer) {
+    return 0;
+}
+
 static void *buffer_new(void *ctx) {
     return calloc(1, 8);
 }
 
-static const struct loop_ops ops = {receive, process, pending, buffer_new, free};
+static const struct loop_ops ops = {receive, process, client, pending, buffer_new, free};
 
 static void *run(void *arg) {
     return (void *)(intptr_t)loop_run(t.loop);
@@ -67,7 +71,7 @@ static pthread_t begin(void) {
     if (pipe(t.fds)) abort();
     pthread_mutex_init(&t.lock, NULL);
     pthread_cond_init(&t.changed, NULL);
-    t.loop = loop_new(&ops, NULL, SIGUSR1);
+    t.loop = loop_new(&ops, NULL, SIGUSR1, 1000);
     if (pthread_create(&thread, NULL, run, NULL)) abort();
     return thread;
 }

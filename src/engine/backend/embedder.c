@@ -2,6 +2,7 @@
  * checks. */
 #include "backend/embedder.h"
 #include "util/clock.h"
+#include "util/thread.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -129,7 +130,7 @@ static void work_all(struct run *run) {
     size_t n_threads = 0, requests = 0;
     for (size_t i = 0; i < run->n && requests < EMBED_PARALLEL; requests++)
         i += cut(run->call, run->texts + i, run->n - i);
-    while (n_threads + 1 < requests && !pthread_create(&threads[n_threads], NULL, work, run)) n_threads++;
+    while (n_threads + 1 < requests && !thread_create(&threads[n_threads], work, run)) n_threads++;
     work(run);
     while (n_threads) pthread_join(threads[--n_threads], NULL);
 }

@@ -1,6 +1,7 @@
 /* The invoker of one process: a fixed pool of threads that help the caller. */
 #include "backend/invoker.h"
 #include "util/buf.h"
+#include "util/thread.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -118,7 +119,7 @@ int invoker_pool_open(unsigned threads, struct invoker **ret, struct err *err) {
     pthread_sigmask(SIG_SETMASK, &all, &old);
     int e = 0;
     while (p->n_threads < threads && !e) {
-        e = pthread_create(&p->threads[p->n_threads], NULL, worker, p);
+        e = thread_create(&p->threads[p->n_threads], worker, p);
         if (!e) p->n_threads++;
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);

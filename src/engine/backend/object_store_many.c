@@ -1,6 +1,7 @@
 /* Gets side by side, by threads: each takes the next range until none is left. The caller is one of them, so
  * that the call gets by without any other. */
 #include "backend/object_store_many.h"
+#include "util/thread.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -44,7 +45,7 @@ int object_get_threads(struct object_store *store, struct object_range *ranges, 
     pthread_t threads[OBJECT_PARALLEL_GETS];
     size_t n_threads = 0, want = MIN(n, (size_t)OBJECT_PARALLEL_GETS);
     pthread_mutex_init(&g.mutex, NULL);
-    while (n_threads + 1 < want && !pthread_create(&threads[n_threads], NULL, take_gets, &g)) n_threads++;
+    while (n_threads + 1 < want && !thread_create(&threads[n_threads], take_gets, &g)) n_threads++;
     take_gets(&g);
     for (size_t i = 0; i < n_threads; i++) pthread_join(threads[i], NULL);
     pthread_mutex_destroy(&g.mutex);

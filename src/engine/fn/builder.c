@@ -15,6 +15,7 @@
 #include "fn/catalog.h"
 #include "index/page_cache.h"
 #include "fn/split.h"
+#include "util/thread.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -373,7 +374,7 @@ static int start_batch(struct pipeline *p, bool *ret_any, struct err *err) {
     p->batches[p->n++] = b;
     if (!b->batch.n_docs) return 0;
     if (b->batch.bytes >= p->coll->core->batch_bytes / INLINE_PART)
-        b->threaded = !pthread_create(&b->thread, NULL, write_main, b);
+        b->threaded = !thread_create(&b->thread, write_main, b);
     if (!b->threaded) write_main(b);
     return 0;
 }

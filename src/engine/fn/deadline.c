@@ -1,6 +1,7 @@
 /* The watcher behind deadline.h. */
 #include "fn/deadline.h"
 #include "util/clock.h"
+#include "util/thread.h"
 
 #include <pthread.h>
 #include <time.h>
@@ -40,7 +41,7 @@ void deadline_start(struct deadline *d, const volatile int *cancel, uint32_t tim
     pthread_mutex_lock(&lock);
     if (!running) {
         pthread_t t;
-        running = !pthread_create(&t, NULL, watch, NULL);
+        running = !thread_create(&t, watch, NULL);
         if (running) pthread_detach(t);
     }
     d->next = first;

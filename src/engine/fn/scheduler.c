@@ -1,6 +1,7 @@
 /* The scheduler of a process: what EventBridge does on AWS. */
 #include "fn/builder.h"
 #include "fn/upkeep.h"
+#include "util/thread.h"
 
 #include <stdio.h>
 #include <sys/resource.h>
@@ -205,8 +206,8 @@ struct scheduler *scheduler_start(struct core *core) {
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&s->work, &attr);
     pthread_condattr_destroy(&attr);
-    pthread_create(&s->builder, NULL, builder_thread, s);
-    pthread_create(&s->keeper, NULL, keeper_thread, s);
+    thread_create(&s->builder, builder_thread, s);
+    thread_create(&s->keeper, keeper_thread, s);
     return s;
 }
 

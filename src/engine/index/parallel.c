@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "util/buf.h"
+#include "util/thread.h"
 
 enum { MAX_THREADS = 16 };
 
@@ -50,7 +51,7 @@ void parallel_for(size_t n_items, parallel_work *work, void *ctx) {
     pthread_t threads[MAX_THREADS];
     size_t want = thread_count(n_items), n = 0;
     atomic_init(&p.next, 0);
-    while (n + 1 < want && !pthread_create(&threads[n], NULL, run, &p)) n++;
+    while (n + 1 < want && !thread_create(&threads[n], run, &p)) n++;
     run(&p);
     while (n) pthread_join(threads[--n], NULL);
 }
