@@ -42,7 +42,7 @@ static void *keeper_main(void *arg) {
         usleep(KEEPER_STEP_US);
         query_retire(&m->fs);
         places_tidy(&m->fs);
-        work_sweep(&m->fs.work, clock_mono_us(&clock_system) / 1000 - PLACE_PATIENCE_MS);
+        work_sweep(&m->fs.work, mono_ms() - PLACE_PATIENCE_MS);
         if (__atomic_exchange_n(&m->fs.trim_wanted, 0, __ATOMIC_RELAXED)) malloc_trim(0);
     }
     return NULL;

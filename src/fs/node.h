@@ -180,7 +180,8 @@ struct place {
     pid_t listing_pid; /* who listed docs/ last: an rm -r does so before it deletes */
     pid_t mark_pid;
     uint64_t mark_seq;
-    struct buf last_error; /* of the newest failed query */
+    struct buf last_error;  /* of the newest failed query */
+    int64_t early_after_ms; /* atomic: until then lookups do not run queries (node_query.c) */
 };
 /* The live place of a collection: one per collection id in the process. */
 struct place *place_live(struct fs *fs, const struct collection_info *info);
@@ -266,6 +267,8 @@ int saved_query_list(struct call *c, struct place *p, struct dir_list *out);
  * there), or answered because it was interrupted; false: content or error is there. here: the caller has a
  * place (work_enter) and may run the query itself. With work.lock not held. */
 bool query_wait(struct fs *fs, struct node *n, struct job *j, bool here);
+/* By a lookup that found it: runs it now if that is quick. */
+void query_run_early(struct fs *fs, struct node *n);
 bool node_is_query(const struct node *n);
 /* DONE: its size is final. */
 bool query_ready(struct fs *fs, struct node *n);

@@ -467,7 +467,7 @@ static int rename_aside(struct call *c, struct node *dir, const char *name, cons
         if (!r && pwrite(s->fd, text.data, text.len, 0) != (ssize_t)text.len)
             r = err_sys(&c->err, ENOSPC, "could not copy '%s'", name);
         s->size = text.len;
-        s->expires_ms = clock_mono_us(&clock_system) / 1000 + 600000;
+        s->expires_ms = mono_ms() + 600000;
         if (r)
             scratch_unlist(p, s);
         else {

@@ -216,7 +216,7 @@ static void drop_close(struct call *c, struct handle *h) {
     if (!d) return;
     pthread_mutex_lock(&p->lock);
     d->entry->sending = false;
-    d->entry->expires_ms = clock_mono_us(&clock_system) / 1000 + DROPPED_SHOWN_MS;
+    d->entry->expires_ms = mono_ms() + DROPPED_SHOWN_MS;
     pthread_mutex_unlock(&p->lock);
     session_close(c, d->session);
     scratch_unref(p, d->entry);

@@ -1,9 +1,11 @@
 /* query/: reading a name runs it.
  *
- * A name answers to LOOKUP at once, with size 0. The first that asks for its size or opens it starts the run
- * on the query pool; everybody who asks meanwhile waits for the same run. The answer's bytes, and the
- * sequence number they are of, are pinned to the node. A later lookup finds the node again only while nothing
- * newer has been written.
+ * A name that is looked up is about to be opened or asked for its size: LOOKUP runs it, if it is quick, and
+ * the kernel need not ask for the size again. A run that is not over after EARLY_MS ends (a lookup holds a
+ * lock of the directory), the name answers with size 0, and the first that opens it or asks for its size
+ * starts it anew, for as long as it takes; everybody who asks meanwhile waits for the same run. The answer's
+ * bytes, and the sequence number they are of, are pinned to the node. A later lookup finds the node again
+ * only while nothing newer has been written.
  *
  *   NEW --wait--> GOING --ok--> DONE                  states, guarded by work.lock
  *    ^              |---error-> FAILED  (the next lookup makes a new node)
@@ -17,6 +19,7 @@
 
 enum run_state { RUN_NEW, RUN_GOING, RUN_DONE, RUN_FAILED };
 enum { RETIRE_AFTER_MS = 2000, STREAM_REQUEST_MAX = 1 << 20, TRIM_FROM_BYTES = 1 << 20 };
+enum { EARLY_MS = 20, EARLY_PAUSE_MS = 10000 /* after one in the collection that took longer */ };
 
 struct run {
     struct job job;
@@ -25,6 +28,7 @@ struct run {
     enum run_state state;
     struct job_list waiters;
     bool has_seq, stored;
+    bool early; /* GOING: in a lookup */
     uint64_t seq;
     struct buf content; /* DONE: fixed from then on */
     struct err err;     /* FAILED */
@@ -86,14 +90,21 @@ static int query_view(struct call *c, struct place *p, struct query_request *q, 
     return r;
 }
 
+/* A run in a lookup is short, and asks no provider that would have to be asked again. */
+static int limit_early(struct query_request *q, struct err *err) {
+    q->timeout_ms = MIN(q->timeout_ms, (uint32_t)EARLY_MS);
+    return q->near_text ? err_set(err, ERR_TIMEOUT, "an embedding takes long") : 0;
+}
+
 /* is_json: a request body (a saved query, query/.run); else a SPEC. */
-static int run_query(struct call *c, struct place *p, const char *text, size_t len, bool is_json,
+static int run_query(struct call *c, struct place *p, const char *text, size_t len, bool is_json, bool early,
                      uint64_t *ret_seq, bool *ret_has_seq, struct buf *out) {
     struct query_request q;
     struct view *v = NULL;
     query_request_init(&q);
     int r = is_json ? query_request_parse_json(text, len, &q, &c->err)
                     : query_request_parse_spec(text, len, &q, &c->err);
+    if (!r && early) r = limit_early(&q, &c->err);
     if (!r) r = query_view(c, p, &q, &v);
     if (!r && ret_seq) {
         pthread_mutex_lock(&c->fs->work.lock);
@@ -104,17 +115,18 @@ static int run_query(struct call *c, struct place *p, const char *text, size_t l
     if (!r) r = answer(c, p, v, &q, out);
     view_unref(v);
     query_request_release(&q);
-    if (r && r != -ERR_CANCELED) note_error(p, text, &c->err);
+    if (r && r != -ERR_CANCELED && !(early && r == -ERR_TIMEOUT)) note_error(p, text, &c->err);
     return r;
 }
 
 static int run_name(struct call *c, struct run *run, struct buf *out) {
     const char *name = run->node->name;
     struct place *p = run->node->place;
-    if (name[0] != '@') return run_query(c, p, name, strlen(name), false, &run->seq, &run->has_seq, out);
+    if (name[0] != '@')
+        return run_query(c, p, name, strlen(name), false, run->early, &run->seq, &run->has_seq, out);
     struct buf text = BUF_INIT;
     int r = saved_query_read(c, p, name + 1, &text);
-    if (!r) r = run_query(c, p, buf_str(&text), text.len, true, &run->seq, &run->has_seq, out);
+    if (!r) r = run_query(c, p, buf_str(&text), text.len, true, false, &run->seq, &run->has_seq, out);
     buf_release(&text);
     return r;
 }
@@ -124,7 +136,7 @@ static void retire_later(struct fs *fs, struct node *n) {
     struct retired *r = xmalloc(sizeof *r + len + 1);
     r->next = NULL;
     r->parent_id = n->parent->id;
-    r->due_ms = clock_mono_us(&clock_system) / 1000 + RETIRE_AFTER_MS;
+    r->due_ms = mono_ms() + RETIRE_AFTER_MS;
     memcpy(r->name, n->name, len + 1);
     pthread_mutex_lock(&fs->retired_lock);
     *fs->retired_tail = r;
@@ -152,7 +164,11 @@ static bool nobody_waits(const struct run *run) {
 
 /* Sets the state that a run ended with; false: it is to be run again. With work.lock held. */
 static bool settle(struct run *run, struct node *node, int r, const struct err *err, struct buf *out) {
-    if (r == -ERR_CANCELED && run->job.cancel) {
+    bool too_early = run->early && r == -ERR_TIMEOUT;
+    run->early = false;
+    if ((r == -ERR_CANCELED && run->job.cancel) || too_early) {
+        if (too_early)
+            __atomic_store_n(&node->place->early_after_ms, mono_ms() + EARLY_PAUSE_MS, __ATOMIC_RELAXED);
         __atomic_store_n(&run->job.cancel, 0, __ATOMIC_RELAXED);
         run->has_seq = false;
         if (!nobody_waits(run)) return false; /* somebody came after it was canceled */
@@ -194,6 +210,26 @@ static bool run_now(struct run *run, const struct job *own) {
 
 static void run_job(struct job *j) {
     run_now((struct run *)((char *)j - offsetof(struct run, job)), NULL);
+}
+
+void query_run_early(struct fs *fs, struct node *n) {
+    struct run *run = n->data;
+    bool quick = mono_ms() >= __atomic_load_n(&n->place->early_after_ms, __ATOMIC_RELAXED);
+    if (!quick || n->name[0] == '@') return; /* saved queries may ask a provider */
+    inode_ref(&fs->inodes, n);
+    pthread_mutex_lock(&fs->work.lock);
+    bool start = run->state == RUN_NEW;
+    if (start) {
+        run->state = RUN_GOING;
+        run->node = n;
+        run->early = true;
+        run->job.state = JOB_RUNNING;
+    }
+    pthread_mutex_unlock(&fs->work.lock);
+    if (start)
+        run_now(run, NULL);
+    else
+        inode_unref(fs, n);
 }
 
 bool query_wait(struct fs *fs, struct node *n, struct job *j, bool here) {
@@ -259,7 +295,7 @@ int query_result(struct call *c, struct node *n, const char **ret_data, size_t *
 }
 
 void query_retire(struct fs *fs) {
-    int64_t now = clock_mono_us(&clock_system) / 1000;
+    int64_t now = mono_ms();
     for (;;) {
         pthread_mutex_lock(&fs->retired_lock);
         struct retired *r = fs->retired;
@@ -399,8 +435,8 @@ static int stream_write(struct call *c, struct handle *h, const char *data, size
 static int stream_read(struct call *c, struct handle *h, uint64_t offset, size_t size, struct buf *out) {
     struct conversation *s = h->state;
     if (!s->asked && s->request.len) {
-        int r =
-            run_query(c, h->node->place, buf_str(&s->request), s->request.len, true, NULL, NULL, &s->reply);
+        int r = run_query(c, h->node->place, buf_str(&s->request), s->request.len, true, false, NULL, NULL,
+                          &s->reply);
         if (r == -ERR_CANCELED) return r;
         s->asked = true;
         if (r) {

@@ -37,6 +37,7 @@ struct request {
     struct stat attr;
     struct fuse_file_info fi;
     bool interruptible;
+    bool here;     /* runs on a loop thread */
     bool borrowed; /* data is the loop's: the request runs there */
 };
 
@@ -99,6 +100,7 @@ static void start(struct request *r, enum work_pool pool) {
         work_push(w, &r->job, pool);
         return;
     }
+    r->here = true;
     r->job.run(&r->job);
     work_leave(w);
 }
@@ -137,7 +139,7 @@ static void done(struct request *r) {
 /* A worker got a request that was interrupted while it waited. */
 static bool was_interrupted(struct request *r) {
     if (!r->interruptible || !r->job.cancel || node_is_query(r->node)) return false;
-    int64_t waited = clock_mono_us(&clock_system) / 1000 - r->job.pushed_ms;
+    int64_t waited = mono_ms() - r->job.pushed_ms;
     if (r->job.patient && waited < PLACE_PATIENCE_MS) return false;
     fail(r, -ERR_CANCELED);
     return true;
@@ -182,6 +184,7 @@ static void run_lookup(struct job *j) {
     if (was_interrupted(r)) return;
     int e = r->node->ops->lookup ? r->node->ops->lookup(&r->call, r->node, r->name, &n)
                                  : err_set(&r->call.err, ERR_NOT_FOUND, "not a directory");
+    if (!e && r->here && node_is_query(n)) query_run_early(r->call.fs, n);
     if (e)
         fail(r, e);
     else

@@ -14,10 +14,6 @@ enum {
     SCRATCH_IDLE_MS = 3600000, /* what nobody has touched for so long was left behind */
 };
 
-static int64_t mono_ms(void) {
-    return clock_mono_us(&clock_system) / 1000;
-}
-
 static struct place *place_new(const struct collection_info *info) {
     struct place *p = xcalloc(1, sizeof *p);
     memcpy(p->cid, info->cid, sizeof p->cid);

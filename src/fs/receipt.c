@@ -247,7 +247,7 @@ static void prune(const char *path) {
 
 static void prune_sometimes(struct fs *fs, struct place *p) {
     static int64_t last; /* any place: a full directory waits for its turn */
-    int64_t now = clock_mono_us(&clock_system) / 1000, before = __atomic_load_n(&last, __ATOMIC_RELAXED);
+    int64_t now = mono_ms(), before = __atomic_load_n(&last, __ATOMIC_RELAXED);
     if (before && now - before < PRUNE_EVERY_MS) return;
     if (!__atomic_compare_exchange_n(&last, &before, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
     const char *const subs[] = {"receipts", "rejects"};

@@ -255,7 +255,7 @@ int ingest_file(struct call *c, struct node *dir, const char *name, int fd, enum
     pthread_mutex_lock(&dir->place->lock);
     dropped->size = s->total_bytes;
     session_show(s, dropped);
-    dropped->expires_ms = clock_mono_us(&clock_system) / 1000 + DROPPED_SHOWN_MS;
+    dropped->expires_ms = mono_ms() + DROPPED_SHOWN_MS;
     pthread_mutex_unlock(&dir->place->lock);
     scratch_unref(dir->place, dropped);
     struct call quiet = {.fs = c->fs};

@@ -91,7 +91,7 @@ int work_start(struct work *w, const unsigned threads[WORK_POOLS]) {
 void work_push_locked(struct work *w, struct job *j, enum work_pool pool) {
     j->pool = pool;
     j->state = JOB_QUEUED;
-    j->pushed_ms = clock_mono_us(&clock_system) / 1000;
+    j->pushed_ms = mono_ms();
     w->busy++;
     job_list_add(&w->pools[pool].queue, j);
     pthread_cond_signal(&w->pools[pool].more);
@@ -104,7 +104,7 @@ void work_push(struct work *w, struct job *j, enum work_pool pool) {
 }
 
 bool work_enter(struct work *w, struct job *j, enum work_pool pool) {
-    int64_t now = clock_mono_us(&clock_system) / 1000;
+    int64_t now = mono_ms();
     pthread_mutex_lock(&w->lock);
     bool place = w->here < WORK_HERE_MAX && !w->stop;
     if (place) {

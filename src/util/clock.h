@@ -21,6 +21,9 @@ static inline int64_t clock_now_ms(struct clock *c) {
 static inline int64_t clock_mono_us(struct clock *c) {
     return c->mono_us(c);
 }
+static inline int64_t mono_ms(void) { /* of the system's clock */
+    return clock_mono_us(&clock_system) / 1000;
+}
 /* 32 hex digits + NUL. */
 void rng_uuid(struct rng *r, char out[33]);
 

@@ -140,6 +140,7 @@ def test_interrupt_query(env):
             f.write('{"id":"%d","t":"%s"}\n' % (i, " ".join(f"w{rng.randrange(50)}" for _ in range(20))))
     spec = "(" + " OR ".join(f"t:w{i}*" for i in range(50)) + ")?size=10000"
     reader = subprocess.Popen(["cat", m("c/query", spec)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for("cat", lambda: read(f"/proc/{reader.pid}/comm") == "cat\n")  # before that the signal is not cat's
     time.sleep(0.05)
     start = time.monotonic()
     os.stat(m("c/docs"))

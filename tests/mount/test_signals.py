@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from harness import SLOW, check, equal
+from harness import SLOW, check, equal, read, wait_for
 
 ROUNDS = 3000
 FAST = 0.0005
@@ -68,6 +68,8 @@ def test_interrupted_queries(env):
     slow = " ".join(f"t:w*{a}{b}{c}" for a in range(10) for b in range(10) for c in range(4)) + "?size=10000&timeout=10m&from=%d"
     readers = [subprocess.Popen(["cat", m("c/query", slow % i)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
                for i in range(12)]
+    for r in readers:  # before that the signal is the test's, not cat's
+        wait_for("cat", lambda: read(f"/proc/{r.pid}/comm") == "cat\n")
     time.sleep(0.3)
     running = [r for r in readers if r.poll() is None]
     for r in running:
