@@ -140,7 +140,7 @@ static void serve(struct loop *l, struct member *me, void *buffer) {
     took(l, now_us);
     bool alone = wanted(l, now_us) == 1;
     pthread_mutex_unlock(&l->lock);
-    awake_poke(l->awake, now_us);
+    awake_poke(l->awake, alone, now_us);
     if (l->awake) near_follow(&me->near, l->ops->client(buffer), alone, now_us);
     l->ops->process(l->ctx, buffer);
     pthread_mutex_lock(&l->lock);

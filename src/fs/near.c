@@ -73,10 +73,10 @@ void awake_stop(struct awake *a) {
     free(a);
 }
 
-void awake_poke(struct awake *a, int64_t now_us) {
+void awake_poke(struct awake *a, bool alone, int64_t now_us) {
     if (!a) return;
-    __atomic_store_n(&a->until_us, now_us + a->us, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&a->asleep, __ATOMIC_SEQ_CST) &&
+    __atomic_store_n(&a->until_us, alone ? now_us + a->us : 0, __ATOMIC_SEQ_CST);
+    if (alone && __atomic_load_n(&a->asleep, __ATOMIC_SEQ_CST) &&
         __atomic_exchange_n(&a->asleep, false, __ATOMIC_SEQ_CST))
         sem_post(&a->poked);
 }

@@ -20,8 +20,9 @@ struct awake;
 /* NULL: not wanted (awake_us is 0), or not to be had; the functions below take it. */
 struct awake *awake_start(unsigned awake_us);
 void awake_stop(struct awake *);
-/* A request was received. */
-void awake_poke(struct awake *, int64_t now_us);
+/* A request was received; alone: no other one is being worked on. Where several are, nothing sleeps, and the
+ * processors are theirs. */
+void awake_poke(struct awake *, bool alone, int64_t now_us);
 
 /* Of a thread that reads: whom it follows. Zeros at first. */
 struct near {

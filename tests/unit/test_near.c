@@ -149,13 +149,13 @@ static int64_t used_us(clockid_t clock) {
 }
 
 TEST(awake_only_while_there_are_requests) {
-    awake_poke(NULL, 0);
+    awake_poke(NULL, true, 0);
     awake_stop(NULL);
     CHECK(!awake_start(0));
     struct awake *a = awake_start(1000);
     CHECK(a || thread_time_is_limited());
     for (int i = 0; i < 200; i++) {
-        awake_poke(a, clock_mono_us(&clock_system));
+        awake_poke(a, i % 7 != 0, clock_mono_us(&clock_system));
         usleep(i % 10 ? 100 : 2000);
     }
     int64_t before = used_us(CLOCK_PROCESS_CPUTIME_ID);
