@@ -213,6 +213,13 @@ void loop_end(struct loop *l) {
     pthread_mutex_unlock(&l->lock);
 }
 
+bool loop_is_parallel(struct loop *l) {
+    pthread_mutex_lock(&l->lock);
+    bool parallel = wanted(l, clock_mono_us(&clock_system)) > 1;
+    pthread_mutex_unlock(&l->lock);
+    return parallel;
+}
+
 void loop_will_block(struct loop *l) {
     pthread_mutex_lock(&l->lock);
     promote(l);

@@ -34,6 +34,8 @@ void loop_free(struct loop *); /* after loop_run; NULL is fine */
  * started. */
 int loop_run(struct loop *);
 void loop_end(struct loop *);
+/* Have requests overlapped within the last milliseconds? */
+bool loop_is_parallel(struct loop *);
 /* The calling thread will block or take long: somebody else reads. Cheap, and harmless on any thread. */
 void loop_will_block(struct loop *);
 /* The same if requests are waiting already: for work that is often short. */

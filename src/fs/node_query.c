@@ -1,11 +1,11 @@
 /* query/: reading a name runs it.
  *
  * A name that is looked up is about to be opened or asked for its size: LOOKUP runs it, if it is quick, and
- * the kernel need not ask for the size again. A run that is not over after EARLY_MS ends (a lookup holds a
- * lock of the directory), the name answers with size 0, and the first that opens it or asks for its size
- * starts it anew, for as long as it takes; everybody who asks meanwhile waits for the same run. The answer's
- * bytes, and the sequence number they are of, are pinned to the node. A later lookup finds the node again
- * only while nothing newer has been written.
+ * the kernel need not ask for the size again. Only while one client asks, because the kernel has one lookup
+ * at a time in a directory; for the same reason a run that is not over after EARLY_MS ends, the name answers
+ * with size 0, and the first that opens it or asks for its size starts it anew, for as long as it takes.
+ * Everybody who asks meanwhile waits for the same run. The answer's bytes, and the sequence number they are
+ * of, are pinned to the node. A later lookup finds the node again only while nothing newer has been written.
  *
  *   NEW --wait--> GOING --ok--> DONE                  states, guarded by work.lock
  *    ^              |---error-> FAILED  (the next lookup makes a new node)
@@ -216,6 +216,7 @@ void query_run_early(struct fs *fs, struct node *n) {
     struct run *run = n->data;
     bool quick = mono_ms() >= __atomic_load_n(&n->place->early_after_ms, __ATOMIC_RELAXED);
     if (!quick || n->name[0] == '@') return; /* saved queries may ask a provider */
+    if (loop_is_parallel(fs->loop)) return;  /* the kernel has one lookup at a time in a directory */
     inode_ref(&fs->inodes, n);
     pthread_mutex_lock(&fs->work.lock);
     bool start = run->state == RUN_NEW;
