@@ -108,9 +108,9 @@ TEST(get_many_with_faults) {
     fresh_dir();
     struct object_store *f = object_store_fault(open_dir()), *s = object_store_count(f);
     struct object_counts c;
-    struct object_range x[100];
+    struct object_range x[OBJECT_PARALLEL_GETS + 36];
     CHECK_OK(put(s, "a", "0123456789", NULL));
-    for (unsigned nth = 0; nth < ARRAY_SIZE(x); nth += 32) {
+    for (unsigned nth = 0; nth < ARRAY_SIZE(x); nth += ARRAY_SIZE(x) / 4) {
         size_t without = 0;
         for (size_t i = 0; i < ARRAY_SIZE(x); i++) x[i] = (struct object_range){.key = "a", .len = 4};
         object_store_fault_set(f, "get", nth, FAULT_FAIL);

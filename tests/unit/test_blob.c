@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "index/blob.h"
+#include "index/fetch.h"
 #include "test.h"
 #include "util/codec.h"
 
@@ -226,6 +227,43 @@ TEST(requests) {
 }
 
 /* Damage on disk is found at the page, and only there. */
+/* More pages than gets go side by side, each far from the next: still one wave. */
+TEST(far_pages_are_one_wave) {
+    enum { STRIDE = BLOB_COALESCE / BLOB_PAGE + 2, N = OBJECT_PARALLEL_GETS + 44 };
+    struct err err = ERR_INIT;
+    struct object_store *store;
+    struct object_counts before, after;
+    struct fetch f = FETCH_INIT;
+    struct blob *b;
+    uint8_t *object;
+    uint64_t size;
+    uint32_t checksum;
+    const uint8_t *p;
+    CHECK_OK(open_store(true, &store, &err));
+    make_object((uint64_t)N * STRIDE * BLOB_PAGE, &object, &size, &checksum);
+    CHECK_OK(object_put(store, "data/o", object, size, PUT_ALWAYS, NULL, NULL, &err));
+    free(object);
+    CHECK_OK(blob_open(store, "data/o", NULL, BLOB_KIND_DELETES, size, checksum, &b, &err));
+    object_store_counts(store, &before);
+    for (uint64_t i = 0; i < N; i++) fetch_want(&f, b, i * STRIDE * BLOB_PAGE + 20000, 100);
+    CHECK_OK(fetch_run(&f, &err));
+    fetch_release(&f);
+    object_store_counts(store, &after);
+    CHECK(after.waves - before.waves == 1 && after.gets - before.gets == OBJECT_PARALLEL_GETS);
+    CHECK(after.bytes_got - before.bytes_got < (uint64_t)2 * N * BLOB_PAGE); /* no more gaps than it takes */
+    for (uint64_t i = 0; i < N; i++) {
+        uint64_t off = i * STRIDE * BLOB_PAGE + 20000;
+        CHECK_OK(blob_need(b, off, 100, &p, &err));
+        CHECK(is_pattern(p, off - BLOB_HEADER_SIZE, 100));
+    }
+    struct object_counts last;
+    object_store_counts(store, &last);
+    CHECK(last.gets == after.gets);
+    blob_close(b);
+    object_store_close(store);
+    remove_dir();
+}
+
 TEST(damaged_page) {
     struct err err = ERR_INIT;
     for (int remote = 0; remote < 2; remote++) {

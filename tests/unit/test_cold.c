@@ -2,6 +2,7 @@
  * bound of memory, through failing requests, damaged objects and many threads. */
 #include "backend/object_store.h"
 #include "engine_test.h"
+#include "index/segment_want.h"
 #include "index/cluster.h"
 #include "query/answer.h"
 
@@ -181,10 +182,11 @@ static bool right(struct engine *e, int i) {
 
 /* ---- tests ---- */
 
-TEST(waves) {
+static void check_waves(bool vectors_only) {
     make_data();
     for (int i = 0; i < N_SPECS; i++) {
         struct engine_counters c;
+        if (vectors_only && !strstr(specs[i].text, "knn")) continue;
         struct engine *e = remote(0, NULL, NULL);
         CHECK(e && right(e, i));
         engine_counters(e, &c);
@@ -200,6 +202,17 @@ TEST(waves) {
         engine_close(e);
     }
     remove_data();
+}
+
+TEST(waves) {
+    check_waves(false);
+}
+
+/* As of large segments: of the codes only the lists that will be scanned are read. */
+TEST(waves_of_single_lists) {
+    segment_want_codes(1);
+    check_waves(true);
+    segment_want_codes(0);
 }
 
 TEST(same_answers_within_a_bound) {

@@ -36,7 +36,7 @@ struct object_range {
     struct buf out; /* the caller's to release, also after an error */
     uint64_t size;  /* out: of the whole version */
 };
-enum { OBJECT_PARALLEL_GETS = 64 };
+enum { OBJECT_PARALLEL_GETS = 256 };
 
 struct object_mapping {
     const uint8_t *data;

@@ -91,6 +91,9 @@ struct cluster_hit {
 /* The k best found, best first, ties by row; exact scores. ret: room for k. ERR_CANCELED, ERR_TIMEOUT,
  * ERR_CORRUPT. */
 int cluster_search_run(struct cluster_search *, struct cluster_hit *ret, uint32_t *ret_n, struct err *);
+struct fetch;
+/* Of a remote object: wants the lists that a search for k nearest will scan first. */
+void cluster_search_want(const struct clusters *, const struct vector_query *, uint32_t k, struct fetch *);
 /* The settings for a recall of the `k` nearest (below 1). */
 struct cluster_calibration clusters_settings(const struct clusters *, float recall, double k);
 /* About how long a search takes that scans and reranks so many rows, and an exact scan of `n` rows one by

@@ -363,7 +363,8 @@ static void want_likely(const struct running *run, struct fetch *f) {
     for (size_t i = 0; i < run->n; i++)
         if (run->candidates[i].low <= run->most) likely[n++] = run->candidates[i];
     qsort(likely, n, sizeof *likely, lowest_first);
-    n = MIN(n, MIN((size_t)s->k * 4, (size_t)AHEAD_HITS));
+    size_t more = s->ahead_documents ? 1 : 4; /* ids stand close to each other */
+    n = MIN(n, more * MIN((size_t)s->k * 4, (size_t)AHEAD_HITS));
     for (size_t i = 0; i < n; i++)
         segment_want_hit(f, s->ahead, s->vectors->docs[likely[i].row], s->ahead_documents);
     free(likely);
@@ -540,23 +541,40 @@ static int rerank(struct running *run, struct err *err) {
     }
 }
 
+/* The query turned, the lists ranked. Returns memory to free. */
+static uint8_t *running_begin(struct running *run) {
+    run->bound = MAX(run->s->k, (uint32_t)CLUSTER_LEAST_K);
+    uint32_t padded = run->c->rotation.padded;
+    size_t at_q = 4 * (size_t)padded, at_bytes = at_q + padded * sizeof(float), at_lists = at_bytes + padded;
+    size_t at_products = at_lists + run->c->n_lists * sizeof *run->lists;
+    size_t at_keys = at_products + run->c->n_lists * sizeof(int32_t);
+    size_t at_highs = at_keys + run->c->n_lists * sizeof *run->keys;
+    uint8_t *memory = aligned_alloc(32, (at_highs + run->bound * sizeof *run->highs + 31) / 32 * 32);
+    if (!memory) abort();
+    run->q = (float *)(memory + at_q);
+    run->lists = (uint64_t *)(memory + at_lists);
+    run->keys = (float *)(memory + at_keys);
+    run->highs = (float *)(memory + at_highs);
+    turn_query(run);
+    rank_lists(run, (int8_t *)(memory + at_bytes), (int32_t *)(memory + at_products));
+    rabitq_query_init(&run->tables, padded, run->q, memory);
+    return memory;
+}
+
+void cluster_search_want(const struct clusters *c, const struct vector_query *query, uint32_t k,
+                         struct fetch *f) {
+    struct cluster_search search = {.clusters = c, .query = query, .k = k};
+    struct running run = {.s = &search, .c = c};
+    uint8_t *memory = running_begin(&run);
+    struct fetch *before = fetch_record(f);
+    (void)want_lists(&run, NULL);
+    fetch_record(before);
+    free(memory);
+}
+
 int cluster_search_run(struct cluster_search *s, struct cluster_hit *ret, uint32_t *ret_n, struct err *err) {
     struct running run = {.s = s, .c = s->clusters, .most = INFINITY, .hits = ret};
-    run.bound = MAX(s->k, (uint32_t)CLUSTER_LEAST_K);
-    uint32_t padded = run.c->rotation.padded;
-    size_t at_q = 4 * (size_t)padded, at_bytes = at_q + padded * sizeof(float), at_lists = at_bytes + padded;
-    size_t at_products = at_lists + run.c->n_lists * sizeof *run.lists;
-    size_t at_keys = at_products + run.c->n_lists * sizeof(int32_t);
-    size_t at_highs = at_keys + run.c->n_lists * sizeof *run.keys;
-    uint8_t *memory = aligned_alloc(32, (at_highs + run.bound * sizeof *run.highs + 31) / 32 * 32);
-    if (!memory) abort();
-    run.q = (float *)(memory + at_q);
-    run.lists = (uint64_t *)(memory + at_lists);
-    run.keys = (float *)(memory + at_keys);
-    run.highs = (float *)(memory + at_highs);
-    turn_query(&run);
-    rank_lists(&run, (int8_t *)(memory + at_bytes), (int32_t *)(memory + at_products));
-    rabitq_query_init(&run.tables, padded, run.q, memory);
+    uint8_t *memory = running_begin(&run);
     int r = scan_lists(&run, err);
     if (!r) r = rerank(&run, err);
     for (uint32_t n = run.n_hits; !r && n > 1; n--) { /* best first */

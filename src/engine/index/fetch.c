@@ -8,6 +8,7 @@ enum {
     PIECE_BYTES = 4 * 1024 * 1024, /* of one get: more go side by side */
     WHOLE_BYTES = 1024 * 1024,     /* an object up to this size is fetched whole when it is opened */
     GAP_PAGES = BLOB_COALESCE / BLOB_PAGE,
+    MAX_GAP_PAGES = 2 * GAP_PAGES, /* where it saves a wave */
 };
 
 static _Thread_local struct fetch *recorder;
@@ -78,18 +79,44 @@ static int by_place(const void *pa, const void *pb) {
     return c ? c : (a->first > b->first) - (a->first < b->first);
 }
 
+static bool are_near(const struct fetch_run *a, const struct fetch_run *b, uint64_t gap_pages) {
+    return a->blob == b->blob && b->first <= a->last + 1 + gap_pages;
+}
+
 /* Neighbours and runs with small gaps become one. */
-static void coalesce(struct fetch *f) {
+static void merge_near(struct fetch *f) {
     size_t out = 0;
-    if (f->n) qsort(f->runs, f->n, sizeof *f->runs, by_place);
     for (size_t i = 0; i < f->n; i++) {
         struct fetch_run *last = out ? &f->runs[out - 1] : NULL, run = f->runs[i];
-        if (last && last->blob == run.blob && run.first <= last->last + 1 + GAP_PAGES)
+        if (last && are_near(last, &run, GAP_PAGES))
             last->last = MAX(last->last, run.last);
         else
             f->runs[out++] = run;
     }
     f->n = out;
+}
+
+/* More runs than go side by side: those with larger gaps, too, as many as it takes, up to what is one get. */
+static void merge_far(struct fetch *f, uint64_t gap_pages) {
+    size_t out = 0, left = f->n;
+    for (size_t i = 0; i < f->n; i++) {
+        struct fetch_run *last = out ? &f->runs[out - 1] : NULL, run = f->runs[i];
+        bool fits = last && run.last - last->first < PIECE_BYTES / BLOB_PAGE;
+        if (left > OBJECT_PARALLEL_GETS && fits && are_near(last, &run, gap_pages)) {
+            last->last = run.last;
+            left--;
+        } else {
+            f->runs[out++] = run;
+        }
+    }
+    f->n = out;
+}
+
+static void coalesce(struct fetch *f) {
+    if (f->n) qsort(f->runs, f->n, sizeof *f->runs, by_place);
+    merge_near(f);
+    for (uint64_t gap = GAP_PAGES + 1; f->n > OBJECT_PARALLEL_GETS && gap <= MAX_GAP_PAGES; gap++)
+        merge_far(f, gap);
 }
 
 /* So many that all of them fit into one wave, but no smaller than PIECE_BYTES. */

@@ -46,7 +46,7 @@ static void put_entry(struct buf *b, const struct index_spec *spec, const struct
 /* ---- hot ranges ---- */
 
 static bool is_hot(uint16_t kind) {
-    return kind == REGION_DOC_INDEX || kind == REGION_ID_INDEX;
+    return kind == REGION_DOC_INDEX || kind == REGION_ID_INDEX || kind == REGION_CLUSTERS;
 }
 
 static int hot_order(const void *pa, const void *pb) {

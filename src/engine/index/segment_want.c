@@ -2,12 +2,18 @@
 #include "index/segment_want.h"
 
 #include "index/blob_internal.h"
+#include "index/cluster.h"
 #include "index/segment_internal.h"
 
 enum { WANT_MAX_CODES = 16 << 20 };
+static uint64_t most_codes = WANT_MAX_CODES;
 enum {
     WANT_MAX_BYTES = 8 << 20
 }; /* of a dictionary or of ids as a whole; larger ones are read block by block */
+
+void segment_want_codes(uint64_t bytes) {
+    most_codes = bytes ? bytes : WANT_MAX_CODES;
+}
 
 bool segment_is_remote(const struct segment *s) {
     return blob_is_remote(s->blob);
@@ -68,11 +74,31 @@ void field_want_column(struct fetch *f, const struct segment_field *field) {
     want_region(f, field->segment, field, REGION_COLUMN);
 }
 
-void field_want_vectors(struct fetch *f, const struct segment_field *field) {
+/* Norms and documents may be missing yet: the lists are known from the clusters alone. */
+static void want_lists(struct fetch *f, const struct segment_field *field, const struct vector_query *near,
+                       uint32_t k) {
+    struct vectors v;
+    struct clusters *own = NULL;
+    struct fetch *before = fetch_record(f);
+    const struct clusters *c = NULL;
+    if (!vectors_open_lazy(field, &v, NULL))
+        c = v.n ? v.clusters : NULL;
+    else if (!clusters_open(field, &own, NULL))
+        c = own;
+    if (c) cluster_search_want(c, near, k, f);
+    clusters_close(own);
+    fetch_record(before);
+}
+
+void field_want_vectors(struct fetch *f, const struct segment_field *field, const struct vector_query *near,
+                        uint32_t k) {
     const struct region *codes = segment_region(field->segment, field, REGION_CLUSTER_CODES);
-    if (codes) { /* single lists and rows when they are known */
+    if (codes) { /* rows when they are known */
         want_region(f, field->segment, field, REGION_CLUSTERS);
-        if (codes->len <= WANT_MAX_CODES) want_region(f, field->segment, field, REGION_CLUSTER_CODES);
+        if (codes->len <= most_codes)
+            want_region(f, field->segment, field, REGION_CLUSTER_CODES);
+        else if (near && segment_is_remote(field->segment) && near->dimensions == field->spec.dimensions)
+            want_lists(f, field, near, k);
     } else {
         want_region(f, field->segment, field, REGION_VECTOR_ROWS);
     }

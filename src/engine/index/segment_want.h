@@ -9,6 +9,9 @@ bool segment_is_remote(const struct segment *);
 /* The page cache of its blob; NULL unless remote. A thread holds it while it reads (index/page_cache.h). */
 struct page_cache *segment_pages(const struct segment *);
 
+/* For tests: codes of more than so many bytes are not read as a whole; 0: the default. */
+void segment_want_codes(uint64_t bytes);
+
 /* The small indexes that say where ids and documents stand. */
 void segment_want_lookup(struct fetch *, const struct segment *);
 /* All ids, unless they are many. */
@@ -23,5 +26,8 @@ void field_want_postings(struct fetch *, const struct segment_field *, const str
 void field_want_norms(struct fetch *, const struct segment_field *);
 /* The column and the documents that have the field. */
 void field_want_column(struct fetch *, const struct segment_field *);
-/* What an exact search of the vectors reads: all of them. */
-void field_want_vectors(struct fetch *, const struct segment_field *);
+/* What a search of the vectors reads: all of them; of clustered ones the lists that a search for the k
+ * nearest of `near` scans first (NULL: not known). */
+struct vector_query;
+void field_want_vectors(struct fetch *, const struct segment_field *, const struct vector_query *near,
+                        uint32_t k);

@@ -3,6 +3,7 @@
 #include "query/prefetch.h"
 
 #include "index/segment_want.h"
+#include "index/vector_score.h"
 #include "query/docset.h"
 #include "query/fuzzy.h"
 
@@ -36,6 +37,14 @@ static void plan_docset(struct plan *plan, const struct query_node *node) {
     docset_release(&set);
 }
 
+/* With a filter it is not known yet whether lists will be scanned, and how many. */
+static void plan_knn(struct plan *plan, const struct query_node *node, const struct segment_field *f) {
+    struct vector_query query;
+    bool lists = !node->filter && node->recall < 1;
+    if (lists) vector_query_init(&query, node->similarity, node->vector, node->dimensions);
+    field_want_vectors(&plan->fetch, f, lists ? &query : NULL, node->k);
+}
+
 static void plan_node(struct plan *plan, const struct query_node *node);
 
 static void plan_leaf(struct plan *plan, const struct query_node *node) {
@@ -55,7 +64,7 @@ static void plan_leaf(struct plan *plan, const struct query_node *node) {
             plan_node(plan, plan->p->stats->fuzzy[node->fuzzy_no].node);
         break;
     case QUERY_KNN:
-        field_want_vectors(&plan->fetch, f);
+        plan_knn(plan, node, f);
         break;
     case QUERY_RANGE:
         field_want_column(&plan->fetch, f);
