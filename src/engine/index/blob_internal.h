@@ -35,12 +35,21 @@ static inline uint32_t blob_page_len(const struct blob *b, uint64_t page) {
     return (uint32_t)(left < BLOB_PAGE ? left : BLOB_PAGE);
 }
 
-/* Quickly, whether few bytes inside of the payload can be read at once; false also where it is not known. */
-static inline bool blob_is_at_hand(const struct blob *b, uint64_t off, uint64_t len) {
-    if (b->mode == BLOB_FETCHED || !len || off > b->payload_end || len > b->payload_end - off) return false;
-    if (b->mode == BLOB_MEMORY) return true;
-    uint64_t first = off / BLOB_PAGE, last = (off + len - 1) / BLOB_PAGE;
-    return last - first <= 1 && page_bit(b->verified, first) && page_bit(b->verified, last);
+/* Quickly: how many of `n` rows of `size` bytes each, at most a page, can be read at once, from the first on;
+ * 0 also where it is not known. The rows, by ascending numbers, begin at off and lie inside of the payload.
+ */
+static inline uint32_t blob_rows_at_hand(const struct blob *b, uint64_t off, uint64_t size,
+                                         const uint32_t *rows, uint32_t n) {
+    uint32_t i = 0;
+    if (b->mode == BLOB_FETCHED || size > BLOB_PAGE) return 0;
+    if (!n || off + (rows[n - 1] + (uint64_t)1) * size > b->payload_end) return 0;
+    if (b->mode == BLOB_MEMORY) return n;
+    for (; i < n; i++) {
+        uint64_t from = off + rows[i] * size;
+        if (!page_bit(b->verified, from / BLOB_PAGE) || !page_bit(b->verified, (from + size - 1) / BLOB_PAGE))
+            break;
+    }
+    return i;
 }
 
 /* fetch.c: the same for remote objects. */

@@ -165,9 +165,10 @@ int vectors_need(const struct vectors *v, uint32_t row, uint32_t n, struct err *
 int vectors_need_rows(const struct vectors *v, const uint32_t *rows, uint32_t n, struct err *err) {
     uint64_t size = v->dimensions * sizeof(float);
     int r = 0;
-    for (uint32_t i = 0; i < n && !r; i++)
-        if (!blob_is_at_hand(v->blob, v->rows_off + rows[i] * size, size))
-            r = vectors_need(v, rows[i], 1, err);
+    for (uint32_t i = 0; i < n && !r; i++) {
+        i += blob_rows_at_hand(v->blob, v->rows_off, size, rows + i, n - i);
+        if (i < n) r = vectors_need(v, rows[i], 1, err);
+    }
     return r;
 }
 

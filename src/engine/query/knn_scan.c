@@ -12,8 +12,9 @@ enum { AHEAD_BYTES = 4096, MAX_AHEAD = 16, START = 256, STREAM_BYTES = 9216, GRO
 
 /* Row numbers, ascending. */
 struct knn_lot {
-    uint32_t n, rows[BATCH_DOCS];
-    bool together; /* side by side */
+    uint32_t n, own[BATCH_DOCS];
+    const uint32_t *rows; /* own, unless they are somewhere */
+    bool together;        /* side by side */
     uint32_t ahead;
 };
 
@@ -72,7 +73,7 @@ static int score_lot(const struct knn_part *p, struct knn_lot *lot, struct colle
 
 static int add_row(const struct knn_part *p, struct knn_lot *lot, uint32_t row, struct collector *c,
                    struct err *err) {
-    lot->rows[lot->n++] = row;
+    lot->own[lot->n++] = row;
     return lot->n == BATCH_DOCS ? score_lot(p, lot, c, err) : 0;
 }
 
@@ -91,9 +92,23 @@ static int add_doc(const struct knn_part *p, struct knn_lot *lot, uint32_t doc, 
     return *row < v->n && (v->dense || v->docs[*row] == doc) ? add_row(p, lot, *row, c, err) : 0;
 }
 
+/* The allowed documents are the row numbers. */
+static int scan_listed(const struct knn_part *p, struct knn_lot *lot, struct collector *c, struct err *err) {
+    size_t n = p->n_allowed;
+    int r = 0;
+    while (n && p->allowed[n - 1] >= p->vectors.n) n--; /* those behind have no vector */
+    for (size_t i = 0; i < n && !r; i += BATCH_DOCS) {
+        lot->rows = p->allowed + i;
+        lot->n = (uint32_t)MIN(n - i, (size_t)BATCH_DOCS);
+        r = score_lot(p, lot, c, err);
+    }
+    return r;
+}
+
 static int scan_allowed(const struct knn_part *p, struct knn_lot *lot, struct collector *c, struct err *err) {
     uint32_t row = 0;
     int r = 0;
+    if (p->listed && p->vectors.dense) return scan_listed(p, lot, c, err);
     for (uint32_t i = 0; p->listed && i < p->n_allowed && !r; i++)
         r = add_doc(p, lot, p->allowed[i], &row, c, err);
     for (uint32_t word = p->lo >> 6; !p->listed && word <= (p->hi - 1) >> 6 && !r; word++)
@@ -105,6 +120,7 @@ static int scan_allowed(const struct knn_part *p, struct knn_lot *lot, struct co
 int knn_scan(const struct knn_part *p, struct collector *c, struct err *err) {
     struct knn_lot lot;
     lot.n = 0;
+    lot.rows = lot.own;
     int r = p->dead || p->filter || p->listed ? scan_allowed(p, &lot, c, err) : scan_all(p, &lot, c, err);
-    return r ? r : score_lot(p, &lot, c, err);
+    return r || !lot.n ? r : score_lot(p, &lot, c, err);
 }
