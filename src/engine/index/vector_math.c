@@ -127,30 +127,32 @@ __attribute__((target("avx2"))) static float square_avx2(const float *a, const f
 }
 #endif
 
-vector_product *vector_dot_function(void) {
+struct kernels {
+    vector_product *dot, *square;
+    vector_rows_product *dot_rows, *square_rows;
+};
+
+static const struct kernels *kernels(void) {
+    static const struct kernels plain = {dot_plain, square_plain, dot_rows_plain, square_rows_plain};
 #ifdef __x86_64__
-    if (simd_level() >= SIMD_AVX2) return dot_avx2;
+    static const struct kernels avx2 = {dot_avx2, square_avx2, dot_rows_avx2, square_rows_avx2};
+    if (simd_level() >= SIMD_AVX2) return &avx2;
 #endif
-    return dot_plain;
+    return &plain;
+}
+
+vector_product *vector_dot_function(void) {
+    return kernels()->dot;
 }
 
 vector_product *vector_square_function(void) {
-#ifdef __x86_64__
-    if (simd_level() >= SIMD_AVX2) return square_avx2;
-#endif
-    return square_plain;
+    return kernels()->square;
 }
 
 vector_rows_product *vector_dot_rows_function(void) {
-#ifdef __x86_64__
-    if (simd_level() >= SIMD_AVX2) return dot_rows_avx2;
-#endif
-    return dot_rows_plain;
+    return kernels()->dot_rows;
 }
 
 vector_rows_product *vector_square_rows_function(void) {
-#ifdef __x86_64__
-    if (simd_level() >= SIMD_AVX2) return square_rows_avx2;
-#endif
-    return square_rows_plain;
+    return kernels()->square_rows;
 }
