@@ -117,6 +117,8 @@ def main():
     parser.add_argument("filters", nargs="*")
     args = parser.parse_args()
     sys.path.insert(0, HERE)
+    # What is started in the background ignores Ctrl-C, and so would the programs that tests send it to.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if args.one:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         run_here(args.one)
