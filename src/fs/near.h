@@ -1,17 +1,18 @@
 /* Short ways between a client and the thread that serves it.
  *
  * A client of a filesystem waits for each answer, so it and the thread that serves it never run at once.
- * Where a processor that has nothing to do goes to sleep, waking it takes longer than most requests (in a
- * virtual machine some 50 us, twice for each request; measured in tests/bench/notes.md). Two things against
- * that:
- *   - while requests come, a thread of the lowest priority keeps a processor awake, and awake_us after the
- * last request it sleeps. (Not of the idle class: where such a thread runs counts as free, and clients are
- * moved there.) Not where processor time is limited: it would be taken from the requests;
- *   - the thread that reads follows its client to the client's processor, so that no other one has to be
+ * Where a processor that has nothing to do goes to sleep, waking it takes longer than most requests: in a
+ * virtual machine some 50 us, twice for each request (tests/bench/notes.md). Two things against that. Nothing
+ * but time depends on them.
+ *
+ * Awake: while requests come, a thread of the lowest priority keeps a processor awake; awake_us after the
+ * last request it sleeps. It is not of the idle class, because where such a thread runs counts as free, and
+ * clients are moved there. There is none where processor time is limited: it would be taken from the
+ * requests.
+ *
+ * Near: the thread that reads follows its client to the client's processor, so that no other one has to be
  * woken. Only as long as requests come one after the other, and as long as clients stay where they are: where
- * the kernel puts them elsewhere each time it is tried again later, after twice as long each time. Nothing
- * but time depends on any of it.
- */
+ * the kernel puts them elsewhere each time it is tried again later, after twice as long each time. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

@@ -212,6 +212,13 @@ static void run_job(struct job *j) {
     run_now((struct run *)((char *)j - offsetof(struct run, job)), NULL);
 }
 
+/* By the caller's thread, or soon by a pool's. With work.lock held. */
+static void run_begin(struct run *run, struct node *n) {
+    run->state = RUN_GOING;
+    run->node = n;
+    run->job.state = JOB_RUNNING;
+}
+
 void query_run_early(struct fs *fs, struct node *n) {
     struct run *run = n->data;
     bool quick = mono_ms() >= __atomic_load_n(&n->place->early_after_ms, __ATOMIC_RELAXED);
@@ -221,10 +228,8 @@ void query_run_early(struct fs *fs, struct node *n) {
     pthread_mutex_lock(&fs->work.lock);
     bool start = run->state == RUN_NEW;
     if (start) {
-        run->state = RUN_GOING;
-        run->node = n;
+        run_begin(run, n);
         run->early = true;
-        run->job.state = JOB_RUNNING;
     }
     pthread_mutex_unlock(&fs->work.lock);
     if (start)
@@ -245,12 +250,8 @@ bool query_wait(struct fs *fs, struct node *n, struct job *j, bool here) {
         start = run->state == RUN_NEW;
     }
     if (start) {
-        run->state = RUN_GOING;
-        run->node = n;
-        if (here)
-            run->job.state = JOB_RUNNING;
-        else
-            work_push_locked(&fs->work, &run->job, WORK_QUERY);
+        run_begin(run, n);
+        if (!here) work_push_locked(&fs->work, &run->job, WORK_QUERY);
     }
     pthread_mutex_unlock(&fs->work.lock);
     if (start && here) return !run_now(run, j);

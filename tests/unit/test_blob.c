@@ -226,7 +226,6 @@ TEST(requests) {
     remove_dir();
 }
 
-/* Damage on disk is found at the page, and only there. */
 /* More pages than gets go side by side, each far from the next: still one wave. */
 TEST(far_pages_are_one_wave) {
     enum { STRIDE = BLOB_COALESCE / BLOB_PAGE + 2, N = OBJECT_PARALLEL_GETS + 44 };
@@ -264,6 +263,7 @@ TEST(far_pages_are_one_wave) {
     remove_dir();
 }
 
+/* Damage on disk is found at the page, and only there. */
 TEST(damaged_page) {
     struct err err = ERR_INIT;
     for (int remote = 0; remote < 2; remote++) {

@@ -83,27 +83,14 @@ static bool are_near(const struct fetch_run *a, const struct fetch_run *b, uint6
     return a->blob == b->blob && b->first <= a->last + 1 + gap_pages;
 }
 
-/* Neighbours and runs with small gaps become one. */
-static void merge_near(struct fetch *f) {
-    size_t out = 0;
-    for (size_t i = 0; i < f->n; i++) {
-        struct fetch_run *last = out ? &f->runs[out - 1] : NULL, run = f->runs[i];
-        if (last && are_near(last, &run, GAP_PAGES))
-            last->last = MAX(last->last, run.last);
-        else
-            f->runs[out++] = run;
-    }
-    f->n = out;
-}
-
-/* More runs than go side by side: those with larger gaps, too, as many as it takes, up to what is one get. */
-static void merge_far(struct fetch *f, uint64_t gap_pages) {
+/* Neighbours, and runs with gaps of so many pages at most, become one of at most most_pages, until so few are
+ * left that it is enough. */
+static void merge_runs(struct fetch *f, uint64_t gap_pages, uint64_t most_pages, size_t enough) {
     size_t out = 0, left = f->n;
     for (size_t i = 0; i < f->n; i++) {
         struct fetch_run *last = out ? &f->runs[out - 1] : NULL, run = f->runs[i];
-        bool fits = last && run.last - last->first < PIECE_BYTES / BLOB_PAGE;
-        if (left > OBJECT_PARALLEL_GETS && fits && are_near(last, &run, gap_pages)) {
-            last->last = run.last;
+        if (left > enough && last && are_near(last, &run, gap_pages) && run.last - last->first < most_pages) {
+            last->last = MAX(last->last, run.last);
             left--;
         } else {
             f->runs[out++] = run;
@@ -112,11 +99,13 @@ static void merge_far(struct fetch *f, uint64_t gap_pages) {
     f->n = out;
 }
 
+/* With larger gaps, too, as many as it takes and up to what is one get, where there are more runs than go
+ * side by side. */
 static void coalesce(struct fetch *f) {
     if (f->n) qsort(f->runs, f->n, sizeof *f->runs, by_place);
-    merge_near(f);
+    merge_runs(f, GAP_PAGES, UINT64_MAX, 0);
     for (uint64_t gap = GAP_PAGES + 1; f->n > OBJECT_PARALLEL_GETS && gap <= MAX_GAP_PAGES; gap++)
-        merge_far(f, gap);
+        merge_runs(f, gap, PIECE_BYTES / BLOB_PAGE, OBJECT_PARALLEL_GETS);
 }
 
 /* So many that all of them fit into one wave, but no smaller than PIECE_BYTES. */
