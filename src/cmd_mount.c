@@ -1,6 +1,7 @@
 /* ldbfs mount and unmount: the daemon's beginning and end around fs_run. */
 #include "fs/fs.h"
 #include "options.h"
+#include "util/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -227,15 +228,10 @@ int cmd_mount(const struct options *o, struct err *err) {
 /* ---- unmount ---- */
 
 static bool is_gone(pid_t pid) {
-    char path[48], text[256];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return true;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    text[n > 0 ? n : 0] = 0;
-    const char *state = strrchr(text, ')');
-    return !state || state[1] == 0 || state[2] == 'Z';
+    char text[256];
+    proc_read((int)pid, "stat", text, sizeof text);
+    const char *state = proc_field(text, 3);
+    return !state || *state == 'Z';
 }
 
 int cmd_unmount(const struct options *o, struct err *err) {

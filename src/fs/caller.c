@@ -1,11 +1,10 @@
 /* Who asks. */
 #include "caller.h"
+#include "util/proc.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -26,14 +25,8 @@ pid_t caller_process(pid_t thread, pid_t fallback) {
     uint64_t *slot = &found[(unsigned)thread % SLOTS], last = __atomic_load_n(slot, __ATOMIC_RELAXED);
     if ((pid_t)(last >> 32) == thread && belongs(thread, (pid_t)last)) return (pid_t)last;
     if (belongs(thread, thread)) return thread;
-    char path[48], text[512];
-    snprintf(path, sizeof path, "/proc/%d/status", (int)thread);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return fallback;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return fallback;
-    text[n] = 0;
+    char text[512];
+    proc_read((int)thread, "status", text, sizeof text);
     const char *at = strstr(text, "\nTgid:");
     if (!at) return fallback;
     pid_t process = (pid_t)atoi(at + 6);

@@ -2,6 +2,7 @@
 #include "errors.h"
 #include "util/clock.h"
 #include "util/jval.h"
+#include "util/proc.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -72,13 +73,8 @@ static void add_text(struct buf *b, const char *s) {
 }
 
 static void command_of(pid_t pid, char out[64]) {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
-    out[0] = 0;
-    FILE *f = fopen(path, "re");
-    if (!f) return;
-    if (fgets(out, 64, f)) out[strcspn(out, "\n")] = 0;
-    fclose(f);
+    proc_read((int)pid, "comm", out, 64);
+    out[strcspn(out, "\n")] = 0;
 }
 
 void error_log_add(struct error_log *l, const char *path, pid_t pid, const char *op, int e,

@@ -1,7 +1,7 @@
-/* Linux: affinity and priority of threads, /proc, control groups. */
+/* Linux: affinity and priority of threads, control groups. */
 #include "util/thread.h"
+#include "util/proc.h"
 
-#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 
 enum {
     TEXT_SIZE = 4096,
-    PROCESSOR_FIELD = 39, /* of /proc/ID/stat, proc(5); the name is the second */
+    PROCESSOR_FIELD = 39, /* of /proc/ID/stat */
     LEAST_PRIORITY = 19
 };
 
@@ -64,21 +64,11 @@ int thread_held(void) {
     return me.held ? me.processor : -1;
 }
 
-/* A short text file; empty when it cannot be read. */
-static void read_text(const char *path, char *text, size_t size) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? 0 : read(fd, text, size - 1);
-    if (fd >= 0) close(fd);
-    text[n > 0 ? n : 0] = 0;
-}
-
 int thread_processor(int id) {
-    char path[32], text[TEXT_SIZE];
-    snprintf(path, sizeof path, "/proc/%d/stat", id);
-    read_text(path, text, sizeof text);
-    const char *at = strrchr(text, ')'); /* names may have blanks in them */
-    for (int field = 2; at && field < PROCESSOR_FIELD; field++) at = strchr(at + 1, ' ');
-    return at ? atoi(at + 1) : -1;
+    char text[TEXT_SIZE];
+    proc_read(id, "stat", text, sizeof text);
+    const char *at = proc_field(text, PROCESSOR_FIELD);
+    return at ? atoi(at) : -1;
 }
 
 bool thread_give_way(void) {
@@ -90,7 +80,7 @@ static bool has_quota(char *group) {
     char path[TEXT_SIZE + 64], text[64];
     for (;;) {
         snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
-        read_text(path, text, sizeof text);
+        text_read(path, text, sizeof text);
         if (text[0] >= '0' && text[0] <= '9') return true;
         char *end = strrchr(group, '/');
         if (!end) return false;
@@ -100,9 +90,9 @@ static bool has_quota(char *group) {
 
 bool thread_time_is_limited(void) {
     char text[TEXT_SIZE], quota[64];
-    read_text("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", quota, sizeof quota); /* version 1, in a container */
+    text_read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", quota, sizeof quota); /* version 1, in a container */
     if (quota[0] >= '0' && quota[0] <= '9') return true;
-    read_text("/proc/self/cgroup", text, sizeof text);
+    text_read("/proc/self/cgroup", text, sizeof text);
     char *group = strstr(text, "0::/");
     if (!group) return false;
     group += 3;

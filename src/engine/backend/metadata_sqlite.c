@@ -1,6 +1,7 @@
 /* Metadata in one SQLite file in WAL mode: one connection that writes, under a mutex, and a pool of
  * connections that read, so that a read never waits for a write. */
 #include "backend/metadata.h"
+#include "util/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -390,35 +391,21 @@ static int sqlite_transact(struct metadata *m, const struct meta_op *ops, size_t
 
 /* ---- leases ---- */
 
-static void read_small(const char *path, char *out, size_t size) {
-    out[0] = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return;
-    ssize_t n = read(fd, out, size - 1);
-    close(fd);
-    out[n > 0 ? n : 0] = 0;
-    out[strcspn(out, "\n")] = 0;
-}
-
 /* When the process started, in clock ticks since boot; 0 when there is no such process. A zombie counts as
  * dead. */
 static unsigned long long process_start(pid_t pid) {
-    char path[64], stat_text[1024];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    read_small(path, stat_text, sizeof stat_text);
-    const char *p = strrchr(stat_text, ')'); /* the name before it may hold anything */
-    if (!p || p[1] != ' ' || p[2] == 'Z' || p[2] == 'X') return 0;
-    for (int field = 2; field < 22; field++) {
-        p = strchr(p + 1, ' ');
-        if (!p) return 0;
-    }
-    return strtoull(p + 1, NULL, 10);
+    char text[1024];
+    proc_read((int)pid, "stat", text, sizeof text);
+    const char *state = proc_field(text, 3), *start = proc_field(text, 22);
+    if (!start || *state == 'Z' || *state == 'X') return 0;
+    return strtoull(start, NULL, 10);
 }
 
 /* Boot and pid namespace, the scope in which a process id means something; "" when it cannot be known. */
 static void process_scope(char out[PROCESS_TEXT_SIZE / 2]) {
     char boot[64], ns[64];
-    read_small("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
+    text_read("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
+    boot[strcspn(boot, "\n")] = 0;
     ssize_t n = readlink("/proc/self/ns/pid", ns, sizeof ns - 1);
     ns[n > 0 ? n : 0] = 0;
     out[0] = 0;
