@@ -30,16 +30,6 @@ void buf_add_bytes(struct buf *b, const void *p, size_t len) {
     buf_add(b, p, len);
 }
 
-const uint8_t *cursor_take(struct cursor *c, size_t len) {
-    if (c->bad || (size_t)(c->end - c->p) < len) {
-        c->bad = true;
-        return NULL;
-    }
-    const uint8_t *p = c->p;
-    c->p += len;
-    return p;
-}
-
 uint8_t cursor_u8(struct cursor *c) {
     const uint8_t *p = cursor_take(c, 1);
     return p ? *p : 0;
@@ -57,7 +47,7 @@ uint64_t cursor_u64(struct cursor *c) {
     return p ? get_u64(p) : 0;
 }
 
-uint64_t cursor_varint(struct cursor *c) {
+uint64_t cursor_varint_long(struct cursor *c) {
     uint64_t v = 0;
     for (unsigned shift = 0; shift < 64; shift += 7) {
         if (c->bad || c->p >= c->end) break;
@@ -67,13 +57,6 @@ uint64_t cursor_varint(struct cursor *c) {
     }
     c->bad = true;
     return 0;
-}
-
-const uint8_t *cursor_bytes(struct cursor *c, size_t *ret_len) {
-    uint64_t n = cursor_varint(c);
-    const uint8_t *p = n > (uint64_t)(c->end - c->p) ? cursor_take(c, SIZE_MAX) : cursor_take(c, (size_t)n);
-    *ret_len = p ? (size_t)n : 0;
-    return p;
 }
 
 static uint32_t crc_table[8][256];

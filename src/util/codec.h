@@ -48,9 +48,27 @@ uint8_t cursor_u8(struct cursor *c);
 uint16_t cursor_u16(struct cursor *c);
 uint32_t cursor_u32(struct cursor *c);
 uint64_t cursor_u64(struct cursor *c);
-uint64_t cursor_varint(struct cursor *c);
-const uint8_t *cursor_take(struct cursor *c, size_t len);       /* NULL and bad when there is less */
-const uint8_t *cursor_bytes(struct cursor *c, size_t *ret_len); /* varint length, then the bytes */
+uint64_t cursor_varint_long(struct cursor *c);
+static inline uint64_t cursor_varint(struct cursor *c) {
+    return !c->bad && c->p < c->end && *c->p < 0x80 ? *c->p++ : cursor_varint_long(c);
+}
+/* NULL and bad when there is less. */
+static inline const uint8_t *cursor_take(struct cursor *c, size_t len) {
+    const uint8_t *p = c->p;
+    if (c->bad || (size_t)(c->end - p) < len) {
+        c->bad = true;
+        return NULL;
+    }
+    c->p += len;
+    return p;
+}
+/* Varint length, then the bytes. */
+static inline const uint8_t *cursor_bytes(struct cursor *c, size_t *ret_len) {
+    uint64_t n = cursor_varint(c);
+    const uint8_t *p = cursor_take(c, n);
+    *ret_len = p ? n : 0;
+    return p;
+}
 
 /* CRC-32C (Castagnoli, RFC 3720 appendix B.4), hardware instruction where the machine has it. `crc` is 0 to
  * start and the previous result to go on. */

@@ -262,7 +262,7 @@ TEST(exact_is_exact) {
 /* All rows that a test allows, one by one, best first. */
 static struct knn_result by_hand(const struct segment *s, const struct deletes *dead, const float *vector,
                                  unsigned name) {
-    static struct knn_hit hits[MAX_ROWS];
+    static struct search_hit hits[MAX_ROWS];
     struct vector_query q;
     struct vectors v;
     struct knn_result ret = {.hits = hits};
@@ -275,7 +275,7 @@ static struct knn_result by_hand(const struct segment *s, const struct deletes *
             vector_query_score(&q, vector_query_product(&q, v.rows + (size_t)row * dimensions), v.norms[row]);
         uint32_t i = ret.n++;
         for (; i && hits[i - 1].score < score; i--) hits[i] = hits[i - 1];
-        hits[i] = (struct knn_hit){.score = score, .docno = v.docs[row]};
+        hits[i] = (struct search_hit){.score = score, .docno = v.docs[row]};
     }
     return ret;
 }

@@ -1,5 +1,6 @@
 /* Groups jobs by model and text, asks the embedder, hands the vectors out. */
 #include "fn/embed.h"
+#include "index/vector_score.h"
 #include "query/query_text.h"
 #include "util/codec.h"
 
@@ -32,8 +33,7 @@ static uint32_t group_add(struct group *g, const struct embed_job *job) {
 
 /* A vector that has no cosine would be refused by the index. */
 static void check_length(struct embed_job *job) {
-    double sum = 0;
-    for (uint32_t d = 0; d < job->field->dimensions; d++) sum += (double)job->vector[d] * job->vector[d];
+    double sum = vector_squared_length(job->vector, job->field->dimensions);
     bool zero = job->field->similarity == SIMILARITY_COSINE && !((float)sum >= FLT_MIN);
     if (!zero && sum <= (double)FLT_MAX) return;
     job->vector = NULL;

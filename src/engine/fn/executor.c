@@ -19,6 +19,7 @@ static uint32_t shard_of(const struct leaf *l, uint32_t range, uint32_t n_shards
 /* The pieces of one call. */
 struct pieces {
     const struct exec_request *request;
+    struct arena arena;
     struct search_part *parts;
     uint64_t **hidden; /* by part of the view; NULL where nothing but the dead is hidden */
     size_t n;
@@ -51,7 +52,7 @@ static void add_filtered(struct pieces *p, uint32_t i, const uint16_t *partition
     const struct view_part *part = &p->request->view->parts[i];
     size_t words = ((size_t)segment_n_docs(part->segment) + 63) / 64;
     bool any = false;
-    if (!*bits) *bits = xcalloc(words + 1, sizeof **bits);
+    if (!*bits) *bits = arena_zalloc(&p->arena, (words + 1) * sizeof **bits);
     hide(*bits, &p->request->query->partitions, partitions, deletes_bits(part->deletes), lo, hi, &any);
     if (any) add_part(p, i, lo, hi)->hidden = *bits;
 }
@@ -87,17 +88,11 @@ static int pieces_init(struct pieces *p, const struct exec_request *q, struct er
     for (uint32_t i = 0; i < v->n_parts; i++)
         max += segment_n_docs(v->parts[i].segment) / EXEC_RANGE_DOCS + 1;
     *p = (struct pieces){.request = q};
-    p->parts = xmalloc(max * sizeof *p->parts);
-    p->hidden = xcalloc(v->n_parts, sizeof *p->hidden);
+    p->parts = arena_alloc(&p->arena, max * sizeof *p->parts);
+    p->hidden = arena_zalloc(&p->arena, v->n_parts * sizeof *p->hidden);
     for (uint32_t i = tail ? v->n_base : 0; !r && i < (tail ? v->n_parts : v->n_base); i++)
         r = add_segment(p, i, err);
     return r;
-}
-
-static void pieces_release(struct pieces *p) {
-    for (uint32_t i = 0; i < p->request->view->n_parts; i++) free(p->hidden[i]);
-    free(p->hidden);
-    free(p->parts);
 }
 
 static uint64_t count_segments(const struct pieces *p) {
@@ -120,7 +115,7 @@ int executor_run(void *ctx, const void *request, void *answer, struct err *err) 
         r = search_run(q->query, q->stats, q->knn, p.parts, p.n, q->want, q->stop, &a->search, err);
     if (q->kind == EXEC_SEARCH) counter_add(&q->view->coll->core->n_segments_searched, count_segments(&p));
 out:
-    pieces_release(&p);
+    arena_release(&p.arena);
     page_hold_end(&hold);
     return r;
 }

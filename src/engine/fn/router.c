@@ -22,6 +22,7 @@ struct routing {
     struct knn_result *knn; /* by kNN node */
     uint32_t n_knn, n_shards, want;
     struct deadline deadline;
+    struct arena arena;          /* what the rounds need */
     struct query_request filled; /* req with its texts as vectors, when there are any; borrows all but json */
 };
 
@@ -195,75 +196,82 @@ static void choose_shards(struct routing *rt) {
 
 /* ---- fan-out ---- */
 
-/* Runs one round over all shards and the tail; answers has room for n_shards + 1. */
-static int fan_out(struct routing *rt, enum exec_kind kind, uint32_t which, struct exec_answer *answers,
-                   struct err *err) {
-    size_t n = rt->n_shards + 1;
-    struct exec_request *requests = xcalloc(n, sizeof *requests);
-    const void **in = xcalloc(n, sizeof *in);
-    void **out = xcalloc(n, sizeof *out);
-    for (uint32_t i = 0; i < n; i++) {
-        requests[i] = (struct exec_request){.kind = kind,
-                                            .view = rt->view,
-                                            .query = rt->query,
-                                            .stats = &rt->stats,
-                                            .knn = rt->knn,
-                                            .which = which,
-                                            .shard = i,
-                                            .n_shards = rt->n_shards,
-                                            .want = rt->want,
-                                            .stop = &rt->deadline.stop};
-        in[i] = &requests[i];
-        out[i] = &answers[i];
-    }
+/* One round of executors: a shard each, and one for the tail if there is one. */
+struct round {
+    size_t n;
+    struct exec_request *requests;
+    struct exec_answer *answers;
+};
+
+static void round_init(struct round *round, struct routing *rt, enum exec_kind kind, uint32_t which) {
+    round->n = rt->n_shards + (rt->view->n_parts > rt->view->n_base);
+    round->requests = arena_alloc(&rt->arena, round->n * sizeof *round->requests);
+    round->answers = arena_zalloc(&rt->arena, round->n * sizeof *round->answers);
+    for (uint32_t i = 0; i < round->n; i++)
+        round->requests[i] = (struct exec_request){.kind = kind,
+                                                   .view = rt->view,
+                                                   .query = rt->query,
+                                                   .stats = &rt->stats,
+                                                   .knn = rt->knn,
+                                                   .which = which,
+                                                   .shard = i,
+                                                   .n_shards = rt->n_shards,
+                                                   .want = rt->want,
+                                                   .stop = &rt->deadline.stop};
+}
+
+static int round_run(struct round *round, struct routing *rt, struct err *err) {
     int r = 0;
-    if (rt->n_shards == 1) /* nothing to run beside: no hand-over to other threads */
-        for (size_t i = 0; i < n && !r; i++) r = executor_run(NULL, in[i], out[i], err);
-    else
-        r = invoke_all(rt->core->invoker, executor_run, NULL, in, out, n, err);
-    free(requests);
-    free(in);
-    free(out);
-    return r;
+    if (rt->n_shards == 1) { /* nothing to run beside: no hand-over to other threads */
+        for (size_t i = 0; i < round->n && !r; i++)
+            r = executor_run(NULL, &round->requests[i], &round->answers[i], err);
+        return r;
+    }
+    const void **in = arena_alloc(&rt->arena, round->n * sizeof *in);
+    void **out = arena_alloc(&rt->arena, round->n * sizeof *out);
+    for (size_t i = 0; i < round->n; i++) {
+        in[i] = &round->requests[i];
+        out[i] = &round->answers[i];
+    }
+    return invoke_all(rt->core->invoker, executor_run, NULL, in, out, round->n, err);
 }
 
 static int run_knn(struct routing *rt, struct err *err) {
+    struct round round;
     rt->n_knn = search_knn_count(rt->query);
-    rt->knn = xcalloc(rt->n_knn + 1, sizeof *rt->knn);
+    rt->knn = arena_zalloc(&rt->arena, rt->n_knn * sizeof *rt->knn);
     for (uint32_t w = 0; w < rt->n_knn; w++) {
-        size_t n = rt->n_shards + 1;
-        struct exec_answer *answers = xcalloc(n, sizeof *answers);
-        struct knn_result *lists = xcalloc(n, sizeof *lists);
-        int r = fan_out(rt, EXEC_KNN, w, answers, err);
-        for (size_t i = 0; i < n; i++) {
+        round_init(&round, rt, EXEC_KNN, w);
+        struct knn_result *lists = arena_alloc(&rt->arena, round.n * sizeof *lists);
+        int r = round_run(&round, rt, err);
+        for (size_t i = 0; i < round.n; i++) {
             if (r)
-                search_knn_release(&answers[i].knn);
+                search_knn_release(&round.answers[i].knn);
             else
-                lists[i] = answers[i].knn;
+                lists[i] = round.answers[i].knn;
         }
-        if (!r) search_knn_merge(rt->query, w, lists, n, &rt->knn[w]);
-        free(lists);
-        free(answers);
         if (r) return r;
+        search_knn_merge(rt->query, w, lists, round.n, &rt->knn[w]);
     }
     return 0;
 }
 
 static int run_search(struct routing *rt, struct search_result *ret, struct err *err) {
-    size_t n = rt->n_shards + 1;
-    struct exec_answer *answers = xcalloc(n, sizeof *answers);
-    struct search_result *lists = xcalloc(n, sizeof *lists);
-    int r = fan_out(rt, EXEC_SEARCH, 0, answers, err);
-    for (size_t i = 0; i < n; i++) {
-        if (r)
-            search_result_release(&answers[i].search);
-        else
-            lists[i] = answers[i].search;
+    struct round round;
+    if (search_knn_alone(rt->query) && !rt->req->explain) { /* an explanation reads the neighbours again */
+        search_knn_take(&rt->knn[0], rt->want, ret);
+        return 0;
     }
-    if (!r) r = search_merge(rt->query, lists, n, rt->want, ret, err);
-    free(lists);
-    free(answers);
-    return r;
+    round_init(&round, rt, EXEC_SEARCH, 0);
+    struct search_result *lists = arena_alloc(&rt->arena, round.n * sizeof *lists);
+    int r = round_run(&round, rt, err);
+    for (size_t i = 0; i < round.n; i++) {
+        if (r)
+            search_result_release(&round.answers[i].search);
+        else
+            lists[i] = round.answers[i].search;
+    }
+    return r ? r : search_merge(rt->query, lists, round.n, rt->want, ret, err);
 }
 
 /* Facets of a hybrid query are those of everything that either side matches. */
@@ -342,21 +350,22 @@ static int fetch(const struct routing *rt, struct search_result *found, struct a
     found->facets = NULL;
     a->hits = xcalloc(n, sizeof *a->hits);
     for (uint32_t i = 0; i < n; i++) {
-        const struct search_hit *h = &found->hits[from + i];
+        struct search_hit *h = &found->hits[from + i];
         struct answer_hit *out = &a->hits[a->n_hits++];
         struct buf doc = BUF_INIT;
-        out->score = h->score;
-        out->id = xstrndup(h->id, h->id_len);
-        out->id_len = h->id_len;
         if (rt->deadline.stop)
             return err_set(err, rt->deadline.stop == 1 ? ERR_CANCELED : ERR_TIMEOUT, "the query was stopped");
-        int r = rt->req->format == FORMAT_IDS
-                    ? 0
-                    : segment_doc(rt->view->parts[h->part_no].segment, h->docno, &doc, err);
-        buf_str(&doc);
-        out->doc = (char *)buf_detach(&doc, &out->doc_len);
-        if (!r && rt->req->explain) r = explain(rt, h, out, err);
+        int r = rt->req->explain ? explain(rt, h, out, err) : 0;
+        if (!r && rt->req->format != FORMAT_IDS) {
+            r = segment_doc(rt->view->parts[h->part_no].segment, h->docno, &doc, err);
+            buf_str(&doc);
+            out->doc = (char *)buf_detach(&doc, &out->doc_len);
+        }
         if (r) return r;
+        out->score = h->score;
+        out->id = h->id;
+        out->id_len = h->id_len;
+        h->id = NULL;
         bytes += out->doc_len;
         if (bytes > ANSWER_MAX_BYTES)
             return err_set(err, ERR_TOO_LARGE,
@@ -393,8 +402,8 @@ int router_query(struct core *core, const struct view *view, const char *collect
     a->seq = view->seq;
     a->took_us = clock_mono_us(&clock_system) - start;
     search_result_release(&found);
-    for (uint32_t i = 0; i < rt.n_knn && rt.knn; i++) search_knn_release(&rt.knn[i]);
-    free(rt.knn);
+    for (uint32_t i = 0; i < rt.n_knn; i++) search_knn_release(&rt.knn[i]);
+    arena_release(&rt.arena);
     if (rt.query) search_stats_release(&rt.stats);
     query_free(rt.query);
     if (rt.req == &rt.filled) free(rt.filled.json);

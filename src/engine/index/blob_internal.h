@@ -45,9 +45,8 @@ static inline uint32_t blob_rows_at_hand(const struct blob *b, uint64_t off, uin
     if (!n || off + (rows[n - 1] + (uint64_t)1) * size > b->payload_end) return 0;
     if (b->mode == BLOB_MEMORY) return n;
     for (; i < n; i++) {
-        uint64_t from = off + rows[i] * size;
-        if (!page_bit(b->verified, from / BLOB_PAGE) || !page_bit(b->verified, (from + size - 1) / BLOB_PAGE))
-            break;
+        uint64_t from = off + rows[i] * size, first = from / BLOB_PAGE, last = (from + size - 1) / BLOB_PAGE;
+        if (!page_bit(b->verified, first) || (last != first && !page_bit(b->verified, last))) break;
     }
     return i;
 }

@@ -83,12 +83,32 @@ static int block_open(const struct ids *ids, uint32_t block, struct cursor *ret,
     return r;
 }
 
+/* The next entry of a block: how much it shares with the one before, which has len bytes, and the rest. */
+static inline bool entry_next(struct cursor *c, bool first, size_t len, const uint8_t **ret_rest,
+                              size_t *ret_same, size_t *ret_n) {
+    uint64_t same = 0, n;
+    if (!first && c->end - c->p >= 2 && (c->p[0] | c->p[1]) < 0x80) { /* nearly all */
+        same = c->p[0];
+        n = c->p[1];
+        c->p += 2;
+    } else {
+        if (!first) same = cursor_varint(c);
+        n = cursor_varint(c);
+        if (c->bad) return false;
+    }
+    if (same > len || n > (size_t)(c->end - c->p) || n > ID_MAX_BYTES - same) return false;
+    *ret_rest = c->p;
+    *ret_same = same;
+    *ret_n = n;
+    c->p += n;
+    return true;
+}
+
 /* Decodes the next id of a block over the one before it. */
 static bool block_next(struct cursor *c, bool first, char *id, uint32_t *len) {
-    size_t n;
-    uint64_t same = first ? 0 : cursor_varint(c);
-    const uint8_t *rest = cursor_bytes(c, &n);
-    if (c->bad || (!first && same > *len) || same + n > ID_MAX_BYTES) return false;
+    const uint8_t *rest;
+    size_t same, n;
+    if (!entry_next(c, first, first ? 0 : *len, &rest, &same, &n)) return false;
     memcpy(id + same, rest, n);
     *len = (uint32_t)(same + n);
     return true;
@@ -136,17 +156,26 @@ int ids_find(const struct ids *ids, const char *id, size_t len, bool *ret_found,
     return 0;
 }
 
+/* Only the bytes of the wanted id are copied: from the last entry of its block that has each. */
 int ids_get(const struct ids *ids, uint32_t docno, struct buf *out, struct err *err) {
-    uint32_t len = 0;
-    char id[ID_MAX_BYTES];
+    struct {
+        const uint8_t *rest;
+        size_t same;
+    } entries[ID_BLOCK];
+    uint32_t at = docno % ID_BLOCK;
     struct cursor c;
+    size_t len = 0, n;
     if (docno >= ids->n)
         return err_set(err, ERR_CORRUPT, "object '%s': no document %u", blob_name(ids->blob), docno);
     int r = block_open(ids, docno / ID_BLOCK, &c, err);
     if (r) return r;
-    for (uint32_t i = 0; i <= docno % ID_BLOCK; i++)
-        if (!block_next(&c, i == 0, id, &len)) return bad(ids, err);
-    buf_add(out, id, len);
+    for (uint32_t i = 0; i <= at; i++) {
+        if (!entry_next(&c, !i, len, &entries[i].rest, &entries[i].same, &n)) return bad(ids, err);
+        len = entries[i].same + n;
+    }
+    uint8_t *id = buf_grow(out, len);
+    for (uint32_t i = at + 1; i-- && len; len = MIN(len, entries[i].same))
+        if (entries[i].same < len) memcpy(id + entries[i].same, entries[i].rest, len - entries[i].same);
     return 0;
 }
 

@@ -1,9 +1,10 @@
 /* Products in one order of summation. */
 #include "index/vector_math.h"
+#include "util/buf.h"
 
 #include <string.h>
 
-enum { LANES = 32, WIDTH = 8, PEEK = 128 /* elements between two looks at a bounded sum */ };
+enum { LANES = 32, WIDTH = 8, LOOK = 128 };
 
 typedef float float8 __attribute__((vector_size(32), aligned(4)));
 typedef float float4 __attribute__((vector_size(16)));
@@ -70,13 +71,14 @@ static inline __attribute__((always_inline)) float product(const float *a, const
     return finish(a + i, b + i, n - i, square, s);
 }
 
-/* All terms are positive and every lane only grows, so a sum of some of them is not above that of all. */
+/* All terms are positive and every lane only grows, so a sum of some of them is not above that of all: it is
+ * looked at before each multiple of `step` elements. */
 static inline __attribute__((always_inline)) float square_bounded(const float *a, const float *b, uint32_t n,
-                                                                  float most) {
+                                                                  uint32_t step, float most) {
     struct sums s = {{0}, {0}, {0}, {0}};
     uint32_t i = 0;
-    while (i + PEEK <= n) {
-        for (uint32_t end = i + PEEK; i < end; i += LANES) add32(a + i, b + i, true, &s);
+    while (i + step <= n) {
+        for (uint32_t end = i + step; i < end; i += LANES) add32(a + i, b + i, true, &s);
         float sum = fold(s);
         if (sum > most) return sum;
     }
@@ -91,17 +93,22 @@ static float square_plain(const float *a, const float *b, uint32_t n) {
     return product(a, b, n, true);
 }
 
-/* `square` is a constant where this is inlined. */
+/* Rows side by side stream from memory, which costs more than looking often at what need not be read; of
+ * single ones, fewer and often in a cache, half is looked at. `square` is a constant where this is inlined.
+ */
 static inline __attribute__((always_inline)) void rows_products(const float *q, const struct vector_rows *r,
                                                                 bool square, float most, float *ret) {
-    for (uint32_t i = 0; i < r->n; i++) {
+    uint32_t dim = r->dimensions, half = MAX(dim / 2 / LANES * LANES, (uint32_t)LOOK);
+    for (uint32_t i = 0; i < r->n && !r->numbers; i++) {
+        const float *row = r->rows + (size_t)i * dim;
+        vector_prefetch(row + (size_t)r->ahead * dim, r->start);
+        ret[i] = square ? square_bounded(q, row, dim, LOOK, most) : product(q, row, dim, false);
+    }
+    for (uint32_t i = 0; i < r->n && r->numbers; i++) {
+        const float *row = r->rows + (size_t)r->numbers[i] * dim;
         uint32_t later = i + r->ahead;
-        const float *row = r->rows + (size_t)(r->numbers ? r->numbers[i] : i) * r->dimensions;
-        if (!r->numbers)
-            vector_prefetch(r->rows + (size_t)later * r->dimensions, r->start);
-        else if (later < r->known)
-            vector_prefetch(r->rows + (size_t)r->numbers[later] * r->dimensions, r->start);
-        ret[i] = square ? square_bounded(q, row, r->dimensions, most) : product(q, row, r->dimensions, false);
+        if (later < r->known) vector_prefetch(r->rows + (size_t)r->numbers[later] * dim, r->start);
+        ret[i] = square ? square_bounded(q, row, dim, half, most) : product(q, row, dim, false);
     }
 }
 static void dot_rows_plain(const float *q, const struct vector_rows *r, float most, float *ret) {

@@ -4,6 +4,15 @@
 #include <float.h>
 #include <math.h>
 
+double vector_squared_length(const float *v, uint32_t n) {
+    float quick = vector_dot_function()(v, v, n);
+    if (quick > 1e-30f && quick < 1e37f)
+        return (double)quick; /* nothing came near the ends of float's range */
+    double sum = 0;
+    for (uint32_t i = 0; i < n; i++) sum += (double)v[i] * v[i];
+    return sum;
+}
+
 void vector_query_init(struct vector_query *q, enum similarity similarity, const float *vector,
                        uint32_t dimensions) {
     vector_product *dot = vector_dot_function();
@@ -11,7 +20,7 @@ void vector_query_init(struct vector_query *q, enum similarity similarity, const
     q->product = similarity == SIMILARITY_EUCLIDEAN ? vector_square_function() : dot;
     q->rows_product =
         similarity == SIMILARITY_EUCLIDEAN ? vector_square_rows_function() : vector_dot_rows_function();
-    q->norm = sqrtf(dot(vector, vector, dimensions));
+    if (similarity == SIMILARITY_COSINE) q->norm = sqrtf(dot(vector, vector, dimensions));
 }
 
 /* Where 1 / (1 + d^2) = least, and more than its rounding errors. */

@@ -8,11 +8,14 @@
 #include "index/schema.h"
 #include "index/vector_math.h"
 
+/* Neither overflows nor underflows; not finite where an element is not. */
+double vector_squared_length(const float *vector, uint32_t dimensions);
+
 struct vector_query {
     enum similarity similarity;
     uint32_t dimensions;
     const float *vector;
-    float norm; /* Euclidean */
+    float norm; /* Euclidean; COSINE only */
     vector_product *product;
     vector_rows_product *rows_product; /* of many rows, with the bound below */
 };

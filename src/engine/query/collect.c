@@ -4,6 +4,7 @@
 #include "util/heap.h"
 #include <math.h>
 
+enum { HEAP_MIN = 64 };
 enum source_kind { SOURCE_NONE, SOURCE_SCORE, SOURCE_ID, SOURCE_COLUMN };
 struct sort_source {
     enum source_kind kind;
@@ -95,7 +96,10 @@ static float score_of(uint64_t key) {
 }
 
 static void heap_push(struct collector *c, uint64_t key) {
-    VEC_GROW(c->heap, c->n, c->cap);
+    if (c->n == c->cap) {
+        c->cap = MIN(c->want, MAX(2 * c->cap, (uint32_t)HEAP_MIN));
+        c->heap = xrealloc(c->heap, c->cap * sizeof *c->heap);
+    }
     uint32_t i = c->n++;
     for (; i && c->heap[(i - 1) / 2] > key; i = (i - 1) / 2) c->heap[i] = c->heap[(i - 1) / 2];
     c->heap[i] = key;
@@ -221,7 +225,7 @@ void collector_init(struct collector *c, const struct sort_key *sort, uint32_t n
     c->by_score = !n_sort || (is_field(&sort[0], "_score") && sort[0].descending &&
                               (n_sort == 1 || (is_field(&sort[1], "_id") && !sort[1].descending)));
     for (uint32_t i = 0; i < n_sort; i++) c->by_id |= is_field(&sort[i], "_id");
-    c->sources = xcalloc(n_sort + 1, sizeof *c->sources);
+    if (n_sort) c->sources = xcalloc(n_sort, sizeof *c->sources);
 }
 
 static bool has_column(enum field_type type) {
@@ -274,12 +278,12 @@ static int fetch_id(struct candidate *candidate, struct err *err) {
     struct buf id = BUF_INIT;
     size_t len;
     if (hit->id) return 0;
-    buf_reserve(&id, 1);
     int r = segment_id(candidate->segment, hit->docno, &id, err);
     if (r) {
         buf_release(&id);
         return r;
     }
+    buf_str(&id);
     hit->id = (char *)buf_detach(&id, &len);
     hit->id_len = (uint32_t)len;
     return 0;
@@ -305,7 +309,6 @@ static int fetch_values(const struct collector *c, struct candidate *candidate, 
     struct sort_value values[SORT_MAX_KEYS] = {0};
     struct buf texts = BUF_INIT;
     int r = 0;
-    if (!c->n_sort) return 0;
     for (uint32_t i = 0; !c->by_score && i < c->n_sort && !r; i++)
         r = fetch_value(&c->sources[i], c->sort[i].type == FIELD_KEYWORD, hit->docno, &texts, &values[i],
                         err);
@@ -344,7 +347,7 @@ static int drain(struct collector *c, struct candidate *list, struct err *err) {
             if (left > 1) entries_sift_down(c, left - 1, 0);
         }
     }
-    for (uint32_t i = 0; i < n && !r; i++) r = fetch_values(c, &list[i], err);
+    for (uint32_t i = 0; i < n && c->n_sort && !r; i++) r = fetch_values(c, &list[i], err);
     return r;
 }
 

@@ -1,4 +1,5 @@
 /* The check: syntax trees and JSON objects against a schema, giving the immutable query. */
+#include "index/vector_score.h"
 #include "query/fuse.h"
 #include "query/query_internal.h"
 #include "query/regex.h"
@@ -6,8 +7,6 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-
-enum { BUCKETS = 1024 };
 
 int compile_error(struct compiler *c, const char *fmt, ...) {
     char text[440];
@@ -49,7 +48,7 @@ static uint32_t field_slot(struct compiler *c, const struct query_node *n) {
 void compile_term(struct compiler *c, struct query_node *n, struct query_term *t) {
     struct query *q = c->query;
     n->field_slot = field_slot(c, n);
-    uint32_t *bucket = &c->buckets[(hash64(t->text, t->len, n->field_slot)) % BUCKETS];
+    uint32_t *bucket = &c->buckets[(hash64(t->text, t->len, n->field_slot)) % TERM_BUCKETS];
     for (uint32_t i = *bucket; i; i = c->chain[i - 1]) {
         t->slot = i - 1;
         if (q->term_slots[t->slot].field_slot == n->field_slot && q->term_slots[t->slot].len == t->len &&
@@ -173,12 +172,11 @@ int compile_string(struct compiler *c, const char *text, size_t len, bool skip_s
 /* ---- kNN ---- */
 
 static int check_vector(struct compiler *c, const struct field *f, const float *v, uint32_t n) {
-    double sum = 0;
     if (n != f->dimensions)
         return err_set(c->err, ERR_DIMENSION,
                        "field \"%.*s\": the query vector has %u dimensions, expected %u", SHOWN(f->path), n,
                        f->dimensions);
-    for (uint32_t i = 0; i < n; i++) sum += (double)v[i] * v[i];
+    double sum = vector_squared_length(v, n);
     if (!isfinite((float)sum))
         return compile_error(c,
                              "field \"%.*s\": the query vector has a number that is not finite or too large",
@@ -426,7 +424,6 @@ static int check_boosts(struct compiler *c, const struct query_node *n, double p
 static void compiler_init(struct compiler *c, const struct schema *schema, struct err *err) {
     *c = (struct compiler){.schema = schema, .err = err, .regex_work = REGEX_WORK};
     c->query = xcalloc(1, sizeof *c->query);
-    c->buckets = xcalloc(BUCKETS, sizeof *c->buckets);
 }
 
 /* Checks the root and hands the query over, or frees everything. */
@@ -434,7 +431,6 @@ static int compiler_finish(struct compiler *c, int r, struct query_node *root, s
     if (!r && !root) root = node_new(c, QUERY_NONE);
     if (!r) r = check_boosts(c, root, 1);
     c->query->root = root;
-    free(c->buckets);
     free(c->chain);
     buf_release(&c->scratch);
     buf_release(&c->path);

@@ -152,7 +152,7 @@ static void explain_knn(struct explainer *x, const struct query_node *node, floa
     begin(x, value, "", node, ", computed as boost * similarity from:");
     add_float(x, boost, "boost");
     for (uint32_t i = 0; found && x->ctx->knn && i < x->ctx->knn[number].n; i++) {
-        const struct knn_hit *hit = &x->ctx->knn[number].hits[i];
+        const struct search_hit *hit = &x->ctx->knn[number].hits[i];
         if (hit->part_no != x->ctx->part->part_no || hit->docno != x->docno) continue;
         add_float(x, hit->score, similarity_text(node));
         add_count(x, i + 1, "rank among the nearest");

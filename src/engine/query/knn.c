@@ -23,6 +23,11 @@ static void list_batch(struct knn_part *p, const struct batch *batch) {
         p->allowed_cap = 2 * p->allowed_cap + BATCH_DOCS;
         p->allowed = xrealloc(p->allowed, p->allowed_cap * sizeof *p->allowed);
     }
+    if (!p->dead) {
+        memcpy(p->allowed + p->n_allowed, batch->docs, batch->n * sizeof *p->allowed);
+        p->n_allowed += batch->n;
+        return;
+    }
     for (uint32_t i = 0; i < batch->n; i++) {
         p->allowed[p->n_allowed] = batch->docs[i];
         p->n_allowed += !deletes_has(p->dead, batch->docs[i]);
@@ -233,54 +238,59 @@ int search_knn(const struct query *query, uint32_t which, const struct search_st
                const struct search_part *parts, size_t n_parts, const volatile int *cancel,
                struct knn_result *ret, struct err *err) {
     const struct knn_run run = {query, search_knn_node(query, which), stats, parts, n_parts, cancel};
-    struct search_hit *hits = NULL;
     struct collector c;
     bool remote = false;
     if (!run.node) return err_set(err, ERR_INVALID, "the query has no knn clause %u", which);
     for (size_t i = 0; i < n_parts && !remote; i++) remote = segment_is_remote(parts[i].segment);
     int r = remote ? search_remote(&run, &c, err) : search_parts(&run, &c, NULL, err);
-    if (r) goto out;
-    struct knn_result result = {0};
-    r = collector_finish(&c, &hits, &result.n, err);
-    if (r) goto out;
-    result.hits = xmalloc(((size_t)result.n + 1) * sizeof *result.hits);
-    for (uint32_t i = 0; i < result.n; i++)
-        result.hits[i] =
-            (struct knn_hit){hits[i].score, hits[i].part_no, hits[i].docno, hits[i].id, hits[i].id_len};
-    *ret = result;
-out:
-    free(hits);
+    if (!r) r = collector_finish(&c, &ret->hits, &ret->n, err);
     collector_release(&c);
     return r;
 }
 
-static int compare_knn_hits(const void *a, const void *b) {
-    const struct knn_hit *x = a, *y = b;
-    if (x->score != y->score) return x->score > y->score ? -1 : 1;
-    int r = memcmp(x->id, y->id, MIN(x->id_len, y->id_len));
-    return r ? r : (x->id_len > y->id_len) - (x->id_len < y->id_len);
+static int compare_hits(const void *a, const void *b) {
+    return search_hit_compare(NULL, 0, a, b);
 }
 
 void search_knn_merge(const struct query *query, uint32_t which, struct knn_result *inputs, size_t n,
                       struct knn_result *ret) {
     const struct query_node *node = search_knn_node(query, which);
-    struct knn_result merged = {0};
     uint32_t k = node ? node->k : 0;
-    size_t total = 0;
-    for (size_t i = 0; i < n; i++) total += inputs[i].n;
-    merged.hits = xmalloc((total + 1) * sizeof *merged.hits);
+    size_t total = 0, most = 0;
     for (size_t i = 0; i < n; i++) {
-        for (uint32_t j = 0; j < inputs[i].n; j++) merged.hits[merged.n++] = inputs[i].hits[j];
-        inputs[i].n = 0;
-        search_knn_release(&inputs[i]);
+        total += inputs[i].n;
+        if (inputs[i].n > inputs[most].n) most = i;
     }
-    qsort(merged.hits, merged.n, sizeof *merged.hits, compare_knn_hits);
-    for (; merged.n > k; merged.n--) free(merged.hits[merged.n - 1].id);
+    struct knn_result merged = inputs[most]; /* if it is all there is: in order, and no more than k */
+    inputs[most] = (struct knn_result){0};
+    if (merged.n < total) {
+        merged.hits = xrealloc(merged.hits, total * sizeof *merged.hits);
+        for (size_t i = 0; i < n; i++) {
+            if (inputs[i].n)
+                memcpy(merged.hits + merged.n, inputs[i].hits, inputs[i].n * sizeof *merged.hits);
+            merged.n += inputs[i].n;
+            inputs[i].n = 0;
+        }
+        qsort(merged.hits, merged.n, sizeof *merged.hits, compare_hits);
+    }
+    for (size_t i = 0; i < n; i++) search_knn_release(&inputs[i]);
+    while (merged.n > k) search_hit_release(&merged.hits[--merged.n]);
     *ret = merged;
 }
 
+bool search_knn_alone(const struct query *query) {
+    return query->root->kind == QUERY_KNN && query->root->boost == 1 && !query->n_sort && !query->n_facets;
+}
+
+void search_knn_take(struct knn_result *knn, uint32_t want, struct search_result *ret) {
+    *ret = (struct search_result){.hits = knn->hits, .n_hits = knn->n, .total = knn->n};
+    if (knn->n) ret->max_score = knn->hits[0].score;
+    while (ret->n_hits > want) search_hit_release(&ret->hits[--ret->n_hits]);
+    *knn = (struct knn_result){0};
+}
+
 void search_knn_release(struct knn_result *result) {
-    for (uint32_t i = 0; i < result->n; i++) free(result->hits[i].id);
+    for (uint32_t i = 0; i < result->n; i++) search_hit_release(&result->hits[i]);
     free(result->hits);
     *result = (struct knn_result){0};
 }

@@ -8,7 +8,7 @@
 /* AHEAD: bytes of rows to come that are asked for while one is read. START: of a row by itself; the rest of a
  * long one is often not read, or the machine sees it coming. GROUP: rows between two looks at what the worst
  * hit is. */
-enum { AHEAD_BYTES = 4096, MAX_AHEAD = 16, START = 256, STREAM_BYTES = 9216, GROUP = 16 };
+enum { AHEAD_BYTES = 4096, MAX_AHEAD = 16, START = 128, STREAM_BYTES = 9216, GROUP = 16 };
 
 /* Row numbers, ascending. */
 struct knn_lot {

@@ -46,12 +46,39 @@ static const char *skip_space(const char *s, const char *end) {
     return s;
 }
 
+/* Characters with a meaning; those of the first case have it only where a term could begin. */
+static bool is_special(char c, bool inside) {
+    switch (c) {
+    case '+':
+    case '-':
+    case '/':
+        return !inside;
+    case '!':
+    case '(':
+    case ')':
+    case ':':
+    case '^':
+    case '[':
+    case ']':
+    case '"':
+    case '{':
+    case '}':
+    case '~':
+    case '<':
+    case '>':
+    case 0:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static bool is_term_start(const char *s, const char *end) {
-    return s < end && !space_len(s, end) && *s && !strchr("+-!():^[]\"{}~<>/", *s);
+    return s < end && !space_len(s, end) && !is_special(*s, false);
 }
 
 static bool is_term_char(const char *s, const char *end) {
-    return is_term_start(s, end) || (s < end && *s && strchr("+-/", *s));
+    return s < end && !space_len(s, end) && !is_special(*s, true);
 }
 
 /* The end of the term at s, escapes included. */

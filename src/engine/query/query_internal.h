@@ -60,6 +60,7 @@ uint32_t lucene_column(const char *text, size_t offset);
 
 /* ---- compiler (compile.c, leaf.c, json_query.c) ---- */
 
+enum { TERM_BUCKETS = 128 };
 struct compiler {
     struct query *query; /* its arena owns all nodes */
     const struct schema *schema;
@@ -68,7 +69,8 @@ struct compiler {
     const char *source;                  /* the query string being compiled, for columns; NULL: none */
     uint32_t offset;                     /* of the clause being compiled */
     uint32_t n_clauses;                  /* leaves so far */
-    uint32_t *buckets, *chain;           /* term slots by hash */
+    uint32_t buckets[TERM_BUCKETS];      /* term slots by hash */
+    uint32_t *chain;
     uint32_t cap_terms, cap_fields, cap_fuzzy;
     uint64_t regex_work;      /* what is left for expressions */
     bool in_knn;              /* inside a kNN filter */

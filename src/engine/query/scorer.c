@@ -348,7 +348,7 @@ static int knn_new(struct search_ctx *ctx, const struct query_node *node, float 
     const struct knn_result *result = &ctx->knn[number];
     struct list_entry *entries = arena_alloc(&ctx->arena, ((size_t)result->n + 1) * sizeof *entries);
     for (uint32_t i = 0; i < result->n; i++) {
-        const struct knn_hit *hit = &result->hits[i];
+        const struct search_hit *hit = &result->hits[i];
         if (hit->part_no == ctx->part->part_no && hit->docno >= ctx->lo && hit->docno < ctx->hi)
             entries[n++] = (struct list_entry){hit->docno, boost * hit->score};
     }

@@ -49,7 +49,7 @@ struct search_hit {
     float score;
     uint32_t part_no, docno;
     struct sort_value *sort; /* n_sort values, NULL without sort; one block with their texts inside */
-    char *id;                /* filled for the final candidates of a part */
+    char *id;                /* of the final candidates of a part; NUL-terminated */
     uint32_t id_len;
     struct fused_part *fused; /* of a hybrid search: two, by side; else NULL */
 };
@@ -66,14 +66,8 @@ void search_result_release(struct search_result *);
 
 /* The kNN clauses are resolved first, over all parts together: one entry per KNN node in tree order (depth
  * first). */
-struct knn_hit {
-    float score;
-    uint32_t part_no, docno;
-    char *id;
-    uint32_t id_len;
-};
 struct knn_result {
-    struct knn_hit *hits;
+    struct search_hit *hits;
     uint32_t n;
 };
 uint32_t search_knn_count(const struct query *);
@@ -88,6 +82,10 @@ int search_knn(const struct query *, uint32_t which, const struct search_stats *
  * inputs. */
 void search_knn_merge(const struct query *, uint32_t which, struct knn_result *inputs, size_t n,
                       struct knn_result *ret);
+/* Whether the query is nothing but neighbours: then those of node 0 are its answer, taken from them without
+ * a search. */
+bool search_knn_alone(const struct query *);
+void search_knn_take(struct knn_result *, uint32_t want, struct search_result *ret);
 void search_knn_release(struct knn_result *);
 
 /* The top `want` hits of the parts together, with ids and sort values; knn has search_knn_count entries.
