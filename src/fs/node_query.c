@@ -27,7 +27,7 @@ struct run {
     struct node *node; /* a reference while GOING */
     enum run_state state;
     struct job_list waiters;
-    bool has_seq, stored;
+    bool has_seq;
     bool early; /* GOING: in a lookup */
     uint64_t seq;
     struct buf content; /* DONE: fixed from then on */
@@ -272,15 +272,6 @@ bool query_ready(struct fs *fs, struct node *n) {
     bool ready = run->state == RUN_DONE;
     pthread_mutex_unlock(&fs->work.lock);
     return ready;
-}
-
-bool query_take_store(struct fs *fs, struct node *n) {
-    struct run *run = n->data;
-    pthread_mutex_lock(&fs->work.lock);
-    bool take = run->state == RUN_DONE && !run->stored;
-    if (take) run->stored = true;
-    pthread_mutex_unlock(&fs->work.lock);
-    return take;
 }
 
 int query_result(struct call *c, struct node *n, const char **ret_data, size_t *ret_len) {

@@ -145,6 +145,16 @@ static bool was_interrupted(struct request *r) {
     return true;
 }
 
+/* True, and answered: the path led here through the name of a collection that is another's by now. */
+static bool was_misled(struct request *r, struct node *n) {
+    bool by_name = __atomic_load_n(&n->entry_ms, __ATOMIC_RELAXED) && n->place && !r->h;
+    if (!by_name || !place_is_stale(r->call.fs, n->place, r->call.pid)) return false;
+    end_interrupts(r);
+    fuse_reply_err(r->req, ESTALE);
+    request_free(r);
+    return true;
+}
+
 static int not_here(struct request *r) {
     int e = place_check_writable(&r->call, r->node->place);
     return e ? e : call_fail(&r->call, ERR_PERM, NULL, "%s is not possible here", r->op);
@@ -161,7 +171,7 @@ static void fill_entry(struct fs *fs, struct node *n, struct fuse_entry_param *e
     memset(e, 0, sizeof *e);
     e->ino = n->id;
     e->generation = 1;
-    e->entry_timeout = __atomic_load_n(&n->entry_s, __ATOMIC_RELAXED);
+    e->entry_timeout = __atomic_load_n(&n->entry_ms, __ATOMIC_RELAXED) / 1000.0;
     e->attr_timeout = attr_timeout(fs, n);
     node_stat(fs, n, &e->attr);
 }
@@ -181,7 +191,7 @@ static void reply_entry(struct request *r, struct node *n) {
 static void run_lookup(struct job *j) {
     struct request *r = of_job(j);
     struct node *n = NULL;
-    if (was_interrupted(r)) return;
+    if (was_interrupted(r) || was_misled(r, r->node)) return;
     int e = r->node->ops->lookup ? r->node->ops->lookup(&r->call, r->node, r->name, &n)
                                  : err_set(&r->call.err, ERR_NOT_FOUND, "not a directory");
     if (!e && r->here && node_is_query(n)) query_run_early(r->call.fs, n);
@@ -221,6 +231,7 @@ static void run_getattr(struct job *j) {
     const char *data;
     size_t len;
     int e = 0;
+    if (was_misled(r, r->node)) return;
     if (node_is_query(r->node)) e = query_result(&r->call, r->node, &data, &len);
     /* A saved query that fails is listed like a good one: only opening it is an error, not looking at the
      * directory. */
@@ -252,7 +263,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     if (!r) return;
     if (node_is_query(r->node))
         wait_or_run(r);
-    else if (r->node->ops->stat)
+    else if (r->node->ops->stat || r->node->place)
         start(r, WORK_META);
     else
         reply_attr(r);
@@ -280,6 +291,7 @@ static int apply_attr(struct request *r) {
 
 static void run_setattr(struct job *j) {
     struct request *r = of_job(j);
+    if (was_misled(r, r->node)) return;
     if (r->h) pthread_mutex_lock(&r->h->lock);
     int e = apply_attr(r);
     if (!e && r->node->ops->stat) e = r->node->ops->stat(&r->call, r->node);
@@ -324,6 +336,7 @@ static void run_make(struct job *j) {
     struct request *r = of_job(j);
     const struct node_ops *ops = r->node->ops;
     struct node *n = NULL;
+    if (was_misled(r, r->node)) return;
     int e = place_check_writable(&r->call, r->node->place);
     if (!e && r->name2)
         e = ops->symlink ? ops->symlink(&r->call, r->node, r->name, r->name2, &n) : not_here(r);
@@ -351,6 +364,7 @@ static void run_remove(struct job *j) {
     struct request *r = of_job(j);
     int (*remove)(struct call *, struct node *, const char *) =
         r->flags ? r->node->ops->rmdir : r->node->ops->unlink;
+    if (was_misled(r, r->node)) return;
     int e = place_check_writable(&r->call, r->node->place);
     if (!e) e = remove ? remove(&r->call, r->node, r->name) : not_here(r);
     if (e)
@@ -375,6 +389,7 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name) {
 
 static void run_rename(struct job *j) {
     struct request *r = of_job(j);
+    if (was_misled(r, r->node) || was_misled(r, r->node2)) return;
     int e = place_check_writable(&r->call, r->node->place);
     if (!e) e = place_check_writable(&r->call, r->node2->place);
     if (!e && (r->flags & ~1u)) e = call_fail(&r->call, ERR_INVALID, NULL, "names cannot be exchanged");
@@ -411,11 +426,12 @@ static void fill_open(struct fuse_file_info *fi, const struct handle *h) {
     fi->noflush = !handle_writes(h);
 }
 
-/* Gives the kernel the bytes, or of a long content the last one: that makes the size known before the open
- * returns. */
+/* Gives the kernel the bytes of a content that it may keep, with the first open: no READ asks for them. Of a
+ * long answer of a query the last one: that makes the size known before the open returns. */
 static void store(struct fs *fs, const struct handle *h) {
-    bool whole = h->len <= FS_READ_STORE_MAX;
-    if (!h->len) return;
+    bool whole = h->len <= FS_READ_STORE_MAX, last = !whole && node_is_query(h->node);
+    if (!h->len || !h->data || !h->keep_cache || h->direct_io || !(whole || last)) return;
+    if (__atomic_exchange_n(&h->node->stored, true, __ATOMIC_RELAXED)) return;
     struct fuse_bufvec v = FUSE_BUFVEC_INIT(whole ? h->len : 1);
     v.buf[0].mem = (void *)(uintptr_t)(whole ? h->data : h->data + h->len - 1);
     fuse_lowlevel_notify_store(mount_of(fs)->session, h->node->id, whole ? 0 : (off_t)h->len - 1, &v, 0);
@@ -424,7 +440,7 @@ static void store(struct fs *fs, const struct handle *h) {
 static void run_open(struct job *j) {
     struct request *r = of_job(j);
     struct fs *fs = r->call.fs;
-    if (was_interrupted(r)) return;
+    if (was_interrupted(r) || was_misled(r, r->node)) return;
     struct handle *h = handle_new(&r->call, r->node, r->fi.flags);
     int e = handle_writes(h) ? place_check_begin(&r->call, r->node->place) : 0;
     if (!e && r->node->ops->open) e = r->node->ops->open(&r->call, h);
@@ -436,7 +452,7 @@ static void run_open(struct job *j) {
         fail(r, e);
         return;
     }
-    if (node_is_query(r->node) && query_take_store(fs, r->node)) store(fs, h);
+    store(fs, h);
     fill_open(&r->fi, h);
     end_interrupts(r);
     handle_track(mount_of(fs), h); /* before the reply: the release may follow at once */
@@ -469,6 +485,7 @@ static void run_create(struct job *j) {
     struct request *r = of_job(j);
     struct fs *fs = r->call.fs;
     struct node *n = NULL;
+    if (was_misled(r, r->node)) return;
     struct handle *h = handle_new(&r->call, NULL, r->fi.flags);
     int e = place_check_begin(&r->call, r->node->place);
     if (!e)

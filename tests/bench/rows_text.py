@@ -189,7 +189,7 @@ def floor_row(bench, client, how):
     got = [client("read", static.point, KINDS[0], 1, 1) for _ in range(bench.rounds)]
     static.close()
     us = median(r["p50_us"] for r in got)
-    return Row(f"as many requests to a filesystem that does nothing (LOOKUP, OPEN, twice READ, RELEASE){how}",
+    return Row(f"a filesystem that does nothing (LOOKUP, OPEN, twice READ, RELEASE){how}",
                peers=microseconds(us))
 
 

@@ -1,7 +1,8 @@
 """What is written is seen: by the next read, by another mount, by the command line, at once."""
 import json
+import os
 
-from harness import append, check, equal, wait_for
+from harness import append, check, equal, read, wait_for
 
 
 def test_read_your_writes(env):
@@ -69,3 +70,56 @@ def test_status_after_much(env):
         s = m.status("c")
         equal((s["documents"], s["documents_seq"]), (9000, s["seq_written"]), name)
         m.stop()
+
+
+def replace(m, how, i):
+    """Another collection is "c" from now on; what was "c" before, if it is still there."""
+    if how == "dropped":
+        os.rmdir(m("c"))
+    else:
+        os.rename(m("c"), m(f"old{i}"))
+    if how == "swapped":
+        os.rename(m("spare"), m("c"))
+    else:
+        m.make("c")
+    append(m("c/ingest/upsert"), json.dumps({"id": f"new{i}", "title": "whale"}) + "\n")
+    return None if how == "dropped" else f"old{i}"
+
+
+def write(path, text):
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+
+
+# What is done first in the other mount, and whether it saw the collection that is "c" now.
+FIRST = {
+    "query": lambda m, i: m.ids("c", "whale") == [f"new{i}"],
+    "open": lambda m, i: json.loads(read(m(f"c/docs/new{i}.json")))["id"] == f"new{i}",
+    "stat": lambda m, i: os.stat(m(f"c/docs/new{i}.json")).st_size > 0,
+    "gone": lambda m, i: not os.path.exists(m("c/docs/before.json")),
+    "list": lambda m, i: os.listdir(m("c/docs")) == [f"new{i}.json"],
+    "append": lambda m, i: append(m("c/ingest/upsert"), '{"id":"mine"}\n') or sorted(m.docs("c")) == ["mine", f"new{i}"],
+    "create": lambda m, i: write(m("c/docs/mine.json"), "{}") or sorted(m.docs("c")) == ["mine", f"new{i}"],
+    "remove": lambda m, i: os.unlink(m(f"c/docs/new{i}.json")) or not m.docs("c"),
+    "save": lambda m, i: write(m("c/queries/q"), "whale") or os.listdir(m("c/queries")) == ["q"],
+}
+
+
+def test_names_that_other_processes_change(env):
+    """The kernel goes by the name of a collection for a moment without asking; the answer is never the old one's."""
+    a, b = env.mount(name="a"), env.mount(name="b")
+    a.make("c", docs=[{"id": "before", "title": "whale"}])
+    a.make("spare")
+    i = 0
+    for how in ("renamed", "dropped", "swapped"):
+        for name, first in FIRST.items():
+            for warm in (a("c/docs"), a("c/query"), a("c/ingest/upsert"), a("c/queries")):
+                os.stat(warm)
+            old = replace(b, how, i)
+            check(first(a, i), f"{name} after the collection was {how}")
+            equal(old and "mine" in a.docs(old), False if old else None)
+            os.rmdir(a("c"))
+            if how == "swapped":
+                b.make("spare")
+            a.make("c", docs=[{"id": "before", "title": "whale"}])
+            i += 1
