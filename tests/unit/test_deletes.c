@@ -159,6 +159,10 @@ TEST(changed_analyzers) {
     struct fixture x;
     struct segment *live;
     struct buf want = BUF_INIT, have = BUF_INIT;
+    struct blob_writer refused;
+    uint64_t size;
+    uint32_t checksum;
+    blob_writer_init(&refused, -1, BLOB_KIND_DELETES);
     CHECK_OK(fixture_init(&x, 200, 15, &err));
     struct deletes *analysed = deletes_new(x.segment), *scanned = deletes_new(x.segment);
     CHECK_OK(kill_some(analysed, x.segment, &err));
@@ -167,7 +171,19 @@ TEST(changed_analyzers) {
         if (x.segment->fields[i].stats.n_docs)
             CHECK(segment_field_current(&x.segment->fields[i]) ==
                   (x.segment->fields[i].spec.type != FIELD_TEXT));
-    CHECK_OK(kill_some(scanned, x.segment, &err));
+    CHECK_OK(kill_some(scanned, x.segment, &err)); /* some of them settled between, on a clone, and after */
+    CHECK(deletes_write(scanned, &refused, &size, &checksum, &err) == -ERR_INVALID);
+    CHECK_OK(deletes_settle(scanned, x.segment, &err));
+    CHECK_OK(deletes_settle(scanned, x.segment, &err));
+    for (uint32_t i = 1; i < segment_n_docs(x.segment); i += 5) {
+        CHECK(deletes_add(scanned, x.segment, i, &err) >= 0);
+        CHECK(deletes_add(analysed, x.segment, i, &err) >= 0);
+    }
+    struct deletes *unsettled = scanned;
+    scanned = deletes_clone(unsettled);
+    deletes_unref(unsettled);
+    CHECK_OK(deletes_settle(scanned, x.segment, &err));
+    CHECK_OK(deletes_settle(analysed, x.segment, &err));
     for (unsigned a = 0; a < ANALYZER_COUNT; a++) analyzer_fake_fingerprint(a, 0);
     CHECK_OK(live_segment(&x, scanned, &live, &err));
     check_statistics(x.segment, scanned, live);
@@ -177,6 +193,7 @@ TEST(changed_analyzers) {
     segment_unref(live);
     deletes_unref(analysed);
     deletes_unref(scanned);
+    blob_writer_release(&refused);
     buf_release(&want);
     buf_release(&have);
     fixture_release(&x);

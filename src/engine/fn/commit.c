@@ -108,7 +108,8 @@ static int apply_leaves(struct edit *e, struct tree *t, struct err *err) {
             tree_remove_leaf(t, i);
             continue;
         }
-        int r = e->deletes[i] ? put_deletes(e->coll, l, e->deletes[i], err) : 0;
+        int r = deletes_settle(e->deletes[i], e->base->segments[i], err);
+        if (!r && e->deletes[i]) r = put_deletes(e->coll, l, e->deletes[i], err);
         if (r) return r;
     }
     int r = 0;

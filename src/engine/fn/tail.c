@@ -160,6 +160,13 @@ static int view_add_chunk(struct view *v, struct chunk *c, bool *owned, struct e
     return 0;
 }
 
+static int view_settle(struct view *v, const bool *owned, struct err *err) {
+    int r = 0;
+    for (uint32_t i = 0; i < v->n_parts && !r; i++)
+        if (owned[i]) r = deletes_settle(v->parts[i].deletes, v->parts[i].segment, err);
+    return r;
+}
+
 static void set_state(struct coll *coll, struct view *v) {
     v->seq = coll->cursor.next_seq - 1;
     v->time_ms = MAX(v->time_ms, coll->tail_time_ms);
@@ -185,6 +192,7 @@ int tail_sync_view(struct coll *coll, struct err *err) {
     bool *owned = xcalloc(v->n_base + coll->n_chunks + 1, sizeof *owned);
     int r = 0;
     for (uint32_t n = 0; n < coll->n_chunks && !r; n++) r = view_add_chunk(v, coll->chunks[n], owned, err);
+    if (!r) r = view_settle(v, owned, err);
     free(owned);
     if (r)
         view_unref(v);
@@ -294,6 +302,7 @@ static int append_chunk(struct coll *coll, struct chunk *taken, struct err *err)
     struct view *v = view_copy(coll->current, 1);
     bool *owned = xcalloc(v->n_parts + 1, sizeof *owned);
     int r = view_add_chunk(v, taken, owned, err);
+    if (!r) r = view_settle(v, owned, err);
     free(owned);
     VEC_GROW(coll->chunks, coll->n_chunks, coll->cap_chunks);
     coll->chunks[coll->n_chunks++] = taken;

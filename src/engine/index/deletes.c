@@ -2,7 +2,10 @@
  *
  * Term corrections are hash tables from (index, ordinal) to a count. A clone shares the large table with its
  * parent and copies the small one on top of it; when that has grown, clone folds both into a new large one.
- * So marking one document in a copy costs the bitmap and a small table. */
+ * So marking one document in a copy costs the bitmap and a small table.
+ *
+ * A document's terms come from analysing it again. Where an index was made by another version of its analyzer
+ * they are looked for in the postings, for all documents marked together: deletes_settle. */
 #include "index/segment_internal.h"
 
 enum { DELETES_VERSION = 1, BITS_BITMAP = 0, BITS_LIST = 1, FOLD_MIN = 1024 };
@@ -21,6 +24,7 @@ struct deletes {
     uint32_t n_docs, n_entries, count;
     uint64_t hash_sum, segment_sum;
     uint64_t *bits;
+    uint64_t *unsettled;        /* dead, but not off the statistics of outdated indexes yet; NULL: none */
     struct field_stats *fields; /* per index of the segment */
     struct term_counts *base;   /* shared, immutable; NULL = empty */
     struct term_counts delta;
@@ -95,6 +99,10 @@ struct deletes *deletes_clone(const struct deletes *from) {
     d->hash_sum = from->hash_sum;
     d->segment_sum = from->segment_sum;
     memcpy(d->bits, from->bits, bitmap_words(d->n_docs) * sizeof *d->bits);
+    if (from->unsettled) {
+        d->unsettled = xmalloc(bitmap_words(d->n_docs) * sizeof *d->bits);
+        memcpy(d->unsettled, from->unsettled, bitmap_words(d->n_docs) * sizeof *d->bits);
+    }
     memcpy(d->fields, from->fields, d->n_entries * sizeof *d->fields);
     uint32_t shared = from->base ? from->base->n : 0;
     if (from->delta.n <= FOLD_MIN + shared / 8) {
@@ -120,6 +128,7 @@ void deletes_unref(struct deletes *d) {
     counts_unref(d->base);
     free(d->delta.slots);
     free(d->bits);
+    free(d->unsettled);
     free(d->fields);
     free(d);
 }
@@ -194,7 +203,7 @@ static void take_item(void *ctx, const struct index_item *item) {
 static int take_value(void *ctx, uint32_t spec_no, struct index_feeder *f, const struct jval *value,
                       struct err *err) {
     struct contribution *c = ctx;
-    if (!segment_field_current(&c->segment->fields[spec_no])) return 0; /* read_postings knows */
+    if (!segment_field_current(&c->segment->fields[spec_no])) return 0; /* deletes_settle */
     c->entry = spec_no;
     return f->ops->feed(f, value, take_item, c, err);
 }
@@ -230,40 +239,13 @@ static int resolve_terms(struct contribution *c, struct err *err) {
     return 0;
 }
 
-/* For an index whose analyzer has changed since: the document's terms are those whose postings have it. Takes
- * as long as its dictionary is, until a merge has made the index again. */
-static int read_postings(struct contribution *c, const struct segment_field *f, struct err *err) {
-    struct term_iter it;
-    struct postings *p = NULL;
-    const uint8_t *norms;
-    int r = text_norms(f, &norms, err);
-    if (r || !norms[c->docno]) return r;
-    c->entry = f->entry;
-    r = term_iter_open(&it, f, NULL, 0, err);
-    if (r) return r;
-    p = xcalloc(1, sizeof *p);
-    while ((r = term_iter_next(&it, err)) == 1) {
-        if ((r = inverted_postings_reopen(p, &f->inverted, &it.info, true, false, err))) break;
-        if (postings_advance(p, c->docno) != c->docno) continue;
-        touch(c)->tokens += postings_freq(p);
-        add_key(c, f->entry, it.info.ord);
-    }
-    term_iter_close(&it);
-    postings_close(p);
-    free(p);
-    return r;
-}
-
 static int contribution_read(struct contribution *c, uint32_t docno, struct err *err) {
     struct doc_feeder *feeder = segment_feeder(c->segment);
     const uint8_t *raw;
     uint32_t len;
     int r = docstore_peek(&c->segment->docs, NULL, docno, &raw, &len, err);
     if (!r) r = doc_feeder_run(feeder, (const char *)raw, len, take_value, c, err);
-    if (!r) r = resolve_terms(c, err);
-    for (uint32_t e = 0; !r && e < c->segment->n_fields; e++)
-        if (!segment_field_current(&c->segment->fields[e])) r = read_postings(c, &c->segment->fields[e], err);
-    return r;
+    return r ? r : resolve_terms(c, err);
 }
 
 static void contribution_release(struct contribution *c) {
@@ -288,6 +270,12 @@ static void apply(struct deletes *d, const struct contribution *c) {
     }
 }
 
+static bool has_outdated(const struct segment *s) {
+    for (uint32_t e = 0; e < s->n_fields; e++)
+        if (!segment_field_current(&s->fields[e])) return true;
+    return false;
+}
+
 int deletes_add(struct deletes *d, const struct segment *s, uint32_t docno, struct err *err) {
     struct contribution c = {.segment = s, .docno = docno};
     struct buf id = BUF_INIT;
@@ -304,10 +292,87 @@ int deletes_add(struct deletes *d, const struct segment *s, uint32_t docno, stru
         d->hash_sum += segment_doc_hash((const char *)id.data, id.len, seq);
         d->count++;
         bitmap_set(d->bits, docno);
+        if (!d->unsettled && has_outdated(s))
+            d->unsettled = xcalloc(bitmap_words(d->n_docs), sizeof *d->bits);
+        if (d->unsettled) bitmap_set(d->unsettled, docno);
     }
     buf_release(&id);
     contribution_release(&c);
     return r ? r : 1;
+}
+
+/* ---- settling ---- */
+
+/* The first set bit from `from` on; n_docs when there is none. */
+static uint32_t next_unsettled(const struct deletes *d, uint32_t from) {
+    for (uint32_t w = from >> 6; w < bitmap_words(d->n_docs) && from < d->n_docs; from = ++w << 6) {
+        uint64_t word = d->unsettled[w] & (~0ull << (from & 63));
+        if (word) return (w << 6) + (uint32_t)__builtin_ctzll(word);
+    }
+    return d->n_docs;
+}
+
+/* What the unsettled documents take off one index. */
+struct settled {
+    struct field_stats stats;
+    struct term_count *counts;
+    size_t n, cap;
+};
+
+static int settle_term(const struct deletes *d, const struct segment_field *f, const struct term_info *info,
+                       struct postings *p, struct settled *to, struct err *err) {
+    uint32_t count = 0, doc = next_unsettled(d, 0);
+    int r = inverted_postings_reopen(p, &f->inverted, info, true, false, err);
+    if (r) return r;
+    while (doc < d->n_docs && (doc = postings_advance(p, doc)) < d->n_docs) {
+        if (bitmap_get(d->unsettled, doc)) {
+            count++;
+            to->stats.sum_ttf += postings_freq(p);
+        }
+        doc = next_unsettled(d, doc + 1);
+    }
+    if (!count) return 0;
+    VEC_GROW(to->counts, to->n, to->cap);
+    to->counts[to->n++] = (struct term_count){term_count_key(f->entry, info->ord), count};
+    return 0;
+}
+
+static int settle_index(const struct deletes *d, const struct segment_field *f, struct settled *to,
+                        struct err *err) {
+    struct term_iter it;
+    const uint8_t *norms;
+    int r = text_norms(f, &norms, err);
+    if (!r) r = term_iter_open(&it, f, NULL, 0, err);
+    if (r) return r;
+    for (uint32_t doc = next_unsettled(d, 0); doc < d->n_docs; doc = next_unsettled(d, doc + 1))
+        to->stats.n_docs += norms[doc] != 0;
+    struct postings *p = xcalloc(1, sizeof *p);
+    while (to->stats.n_docs && (r = term_iter_next(&it, err)) == 1)
+        if ((r = settle_term(d, f, &it.info, p, to, err))) break;
+    term_iter_close(&it);
+    postings_close(p);
+    free(p);
+    return r;
+}
+
+int deletes_settle(struct deletes *d, const struct segment *s, struct err *err) {
+    int r = 0;
+    if (!d || !d->unsettled) return 0;
+    struct settled *all = xcalloc(s->n_fields, sizeof *all);
+    for (uint32_t e = 0; e < s->n_fields && !r; e++)
+        if (!segment_field_current(&s->fields[e])) r = settle_index(d, &s->fields[e], &all[e], err);
+    for (uint32_t e = 0; e < s->n_fields; e++) {
+        for (size_t i = 0; !r && i < all[e].n; i++)
+            counts_add(&d->delta, all[e].counts[i].key, all[e].counts[i].count);
+        if (!r) d->fields[e].n_docs += all[e].stats.n_docs;
+        if (!r) d->fields[e].sum_ttf += all[e].stats.sum_ttf;
+        free(all[e].counts);
+    }
+    free(all);
+    if (r) return r;
+    free(d->unsettled);
+    d->unsettled = NULL;
+    return 0;
 }
 
 /* ---- as an object ---- */
@@ -376,6 +441,7 @@ static void put_corrections(const struct deletes *d, struct buf *b) {
 int deletes_write(const struct deletes *d, struct blob_writer *out, uint64_t *ret_size,
                   uint32_t *ret_checksum, struct err *err) {
     struct buf b = BUF_INIT;
+    if (d->unsettled) return err_set(err, ERR_INVALID, "deletes that are not settled cannot be written");
     buf_add_u16(&b, DELETES_VERSION);
     buf_add_u16(&b, 0);
     buf_add_u32(&b, d->n_docs);

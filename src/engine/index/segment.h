@@ -284,6 +284,10 @@ struct deletes *deletes_ref(struct deletes *);
 void deletes_unref(struct deletes *); /* NULL is fine */
 /* Marks a document dead; 1 if it was alive, 0 if it was dead already. Re-analyses it for the corrections. */
 int deletes_add(struct deletes *, const struct segment *, uint32_t docno, struct err *);
+/* After the last add: the statistics are right from then on. One pass over each index that another version of
+ * its analyzer made, for all documents marked since the last settling; nothing where there is none. On an
+ * error it can be tried again. NULL is fine. */
+int deletes_settle(struct deletes *, const struct segment *, struct err *);
 uint32_t deletes_count(const struct deletes *);       /* NULL: 0 */
 uint64_t deletes_hash_sum(const struct deletes *);    /* sum of segment_doc_hash over the dead */
 const uint64_t *deletes_bits(const struct deletes *); /* n_docs bits; NULL for NULL */
