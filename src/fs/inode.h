@@ -30,9 +30,9 @@ struct node {
     mode_t mode;
     uint64_t size;
     int64_t mtime_ms;
-    uint32_t attr_s, entry_ms; /* how long the kernel may keep the attributes and the name */
-    bool stored;               /* atomic: its content was given to the kernel's page cache once */
-    void *data;                /* of the kind, freed by ops->release */
+    uint32_t attr_s, entry_s; /* how long the kernel may keep the attributes and the name */
+    bool stored;              /* atomic: its content was given to the kernel's page cache once */
+    void *data;               /* of the kind, freed by ops->release */
 };
 
 /* Times only go forward. */

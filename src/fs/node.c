@@ -74,7 +74,7 @@ struct node *dir_node(struct fs *fs, const struct node_ops *ops, struct node *pa
     n->mode = S_IFDIR | 0755;
     bool frozen = n->place && n->place->frozen, inside = parent && n->place && parent->place == n->place;
     n->attr_s = frozen && inside ? FS_TIMEOUT_LONG_S : 0;
-    n->entry_ms = !inside ? 0 : frozen ? FS_NAME_LONG_MS : FS_NAME_FIXED_MS;
+    n->entry_s = !inside ? 0 : frozen ? FS_TIMEOUT_LONG_S : FS_TIMEOUT_FIXED_S;
     if (parent && n->place && parent->place == n->place)
         n->mtime_ms = __atomic_load_n(&parent->mtime_ms, __ATOMIC_RELAXED);
     return inode_add(fs, n);
@@ -159,7 +159,7 @@ struct node *text_node_writable(struct fs *fs, struct node *dir, const char *nam
     n->mode = S_IFREG | 0644;
     n->mtime_ms = mtime_ms ? mtime_ms : clock_now_ms(&clock_system);
     n->attr_s = FS_TIMEOUT_LONG_S;
-    n->entry_ms = dir->place && dir->place->frozen ? FS_NAME_LONG_MS : 0;
+    n->entry_s = dir->place && dir->place->frozen ? FS_TIMEOUT_LONG_S : 0;
     return inode_add(fs, n);
 }
 

@@ -13,20 +13,10 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-/* How long the kernel may keep what cannot change, the names of a collection's own directories (they are
- * there as long as the collection is), and the name of a collection itself. Other processes rename and drop
- * collections: so for as long as the kernel may go by the name, and longer (WATCH: until it has read our
- * answer), every request that a path through it leads to asks whether it still is the collection's
- * (place_is_stale). */
-enum {
-    FS_TIMEOUT_LONG_S = 3600,
-    FS_NAME_LONG_MS = 3600 * 1000,
-    FS_NAME_FIXED_MS = 1000,
-    FS_NAME_COLLECTION_MS = 100,
-    FS_NAME_WATCH_MS = 5000,
-    FS_MISLED = 16,
-    FS_READ_STORE_MAX = 128 * 1024
-};
+/* How long the kernel may keep what cannot change, and the names of a collection's own directories: they are
+ * there as long as the collection is, and each path leads through its name, which is never kept. Only who
+ * stands inside a collection that another process drops can go on finding them, for so long. */
+enum { FS_TIMEOUT_LONG_S = 3600, FS_TIMEOUT_FIXED_S = 1, FS_READ_STORE_MAX = 128 * 1024 };
 
 struct place;
 
@@ -43,13 +33,7 @@ struct fs {
     char *files_dir;             /* DATA/files */
     pthread_mutex_t places_lock; /* the list; each place has a lock of its own, taken after this one */
     struct place *places;
-    struct {
-        pid_t pid;
-        const struct place *place; /* only compared */
-        int64_t until_ms;
-    } misled[FS_MISLED]; /* whom ESTALE was answered about a place, and until when what it asks is a second
-                            try */
-    uint64_t serial;     /* atomic: for node keys that are never shared */
+    uint64_t serial; /* atomic: for node keys that are never shared */
     /* Makes the kernel drop a name it has cached. Never called on a worker (it would deadlock). */
     void (*drop_name)(struct fs *fs, uint64_t parent_id, const char *name);
     pthread_mutex_t retired_lock;
@@ -189,11 +173,6 @@ struct place {
     int refs;
     bool frozen; /* a snapshot: everything in it is read-only */
     char cid[CID_SIZE], name[NAME_SIZE], version[VERSION_ID_SIZE];
-    /* As what the kernel was told of a live one's directory; until when it may be found by that (atomic).
-     * places_lock. */
-    char shown_as[NAME_SIZE];
-    uint64_t shown_generation;
-    int64_t shown_until_ms;
     pthread_mutex_t lock; /* everything below */
     struct view *view;    /* the last one used; dropped when idle */
     int64_t used_ms;
@@ -206,14 +185,6 @@ struct place {
 };
 /* The live place of a collection: one per collection id in the process. */
 struct place *place_live(struct fs *fs, const struct collection_info *info);
-/* The kernel is told that the collection's directory is found by info->name. NULL: it is found no more. */
-void place_show(struct fs *fs, struct place *p, const struct collection_info *info);
-/* Whether what the kernel was told is wrong by now: another process has renamed, dropped or restored the
- * collection. The caller answers ESTALE, at which the kernel asks again for every name of the path. If the
- * path begins inside of the collection, that leads here again at once: then it is what the thread `pid`
- * wants. If it begins above, the thread asks the root next (place_asks_root). */
-bool place_is_stale(struct fs *fs, struct place *p, pid_t pid);
-void place_asks_root(struct fs *fs, pid_t pid);
 struct place *place_frozen(struct fs *fs, const struct collection_info *info,
                            const struct snapshot_info *snap);
 struct place *place_ref(struct place *p);

@@ -101,7 +101,7 @@ static struct node *doc_node(struct fs *fs, struct node *dir, const char *name, 
     n->size = info ? info->size + 1 : 0;
     n->mtime_ms = info ? info->time_ms : clock_now_ms(&clock_system);
     n->attr_s = info ? FS_TIMEOUT_LONG_S : 0; /* of this version of the document, whatever comes after it */
-    n->entry_ms = dir->place->frozen ? FS_NAME_LONG_MS : 0;
+    n->entry_s = dir->place->frozen ? FS_TIMEOUT_LONG_S : 0;
     return inode_add(fs, n);
 }
 

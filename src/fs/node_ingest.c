@@ -24,7 +24,7 @@ struct target { /* node->data */
  * their own, and the kernel asks for the name each time. */
 static void share(struct handle *h, bool shared) {
     struct target *t = h->node->data;
-    __atomic_store_n(&h->node->entry_ms, shared ? FS_NAME_FIXED_MS : 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&h->node->entry_s, shared ? FS_TIMEOUT_FIXED_S : 0, __ATOMIC_RELAXED);
     if (shared) return;
     h->written = HEAVY_BYTES;
     __atomic_fetch_add(&t->heavy, 1, __ATOMIC_RELAXED);

@@ -53,8 +53,6 @@ static struct node *collection_node(struct fs *fs, struct node *root, const stru
     struct node *n = inode_new(&collection_ops, root, p, info->name, (char *)buf_detach(&key, NULL));
     n->mode = S_IFDIR | 0755;
     n->mtime_ms = info->updated_ms;
-    n->entry_ms = FS_NAME_COLLECTION_MS;
-    place_show(fs, p, info);
     place_unref(fs, p);
     return inode_add(fs, n);
 }
@@ -62,7 +60,6 @@ static struct node *collection_node(struct fs *fs, struct node *root, const stru
 static int root_lookup(struct call *c, struct node *dir, const char *name, struct node **ret) {
     char target[PATH_MAX];
     bool known;
-    place_asks_root(c->fs, c->pid);
     int r = generated(c, dir, name, ret, &known);
     if (known) return r;
     if (!strcmp(name, ".ldbfs")) {
@@ -121,10 +118,8 @@ static int root_rmdir(struct call *c, struct node *dir, const char *name) {
     pthread_mutex_lock(&p->lock);
     uint64_t before = p->mark_pid == c->pid ? p->mark_seq : 0;
     pthread_mutex_unlock(&p->lock);
-    r = engine_drop(c->fs->engine, info.cid, before, &c->err);
-    if (!r) place_show(c->fs, p, NULL);
     place_unref(c->fs, p);
-    return r;
+    return engine_drop(c->fs->engine, info.cid, before, &c->err);
 }
 
 static bool is_generated(const char *name) {
@@ -184,9 +179,7 @@ static int root_rename(struct call *c, struct node *dir, const char *name, struc
     if (!r) r = engine_rename(c->fs->engine, info.cid, new_name, &c->err);
     if (r) return r;
     snprintf(info.name, sizeof info.name, "%s", new_name);
-    struct place *p = place_live(c->fs, &info);
-    place_show(c->fs, p, &info);
-    place_unref(c->fs, p);
+    place_unref(c->fs, place_live(c->fs, &info));
     return 0;
 }
 

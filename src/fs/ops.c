@@ -145,16 +145,6 @@ static bool was_interrupted(struct request *r) {
     return true;
 }
 
-/* True, and answered: the path led here through the name of a collection that is another's by now. */
-static bool was_misled(struct request *r, struct node *n) {
-    bool by_name = __atomic_load_n(&n->entry_ms, __ATOMIC_RELAXED) && n->place && !r->h;
-    if (!by_name || !place_is_stale(r->call.fs, n->place, r->call.pid)) return false;
-    end_interrupts(r);
-    fuse_reply_err(r->req, ESTALE);
-    request_free(r);
-    return true;
-}
-
 static int not_here(struct request *r) {
     int e = place_check_writable(&r->call, r->node->place);
     return e ? e : call_fail(&r->call, ERR_PERM, NULL, "%s is not possible here", r->op);
@@ -171,7 +161,7 @@ static void fill_entry(struct fs *fs, struct node *n, struct fuse_entry_param *e
     memset(e, 0, sizeof *e);
     e->ino = n->id;
     e->generation = 1;
-    e->entry_timeout = __atomic_load_n(&n->entry_ms, __ATOMIC_RELAXED) / 1000.0;
+    e->entry_timeout = __atomic_load_n(&n->entry_s, __ATOMIC_RELAXED);
     e->attr_timeout = attr_timeout(fs, n);
     node_stat(fs, n, &e->attr);
 }
@@ -191,7 +181,7 @@ static void reply_entry(struct request *r, struct node *n) {
 static void run_lookup(struct job *j) {
     struct request *r = of_job(j);
     struct node *n = NULL;
-    if (was_interrupted(r) || was_misled(r, r->node)) return;
+    if (was_interrupted(r)) return;
     int e = r->node->ops->lookup ? r->node->ops->lookup(&r->call, r->node, r->name, &n)
                                  : err_set(&r->call.err, ERR_NOT_FOUND, "not a directory");
     if (!e && r->here && node_is_query(n)) query_run_early(r->call.fs, n);
@@ -231,7 +221,6 @@ static void run_getattr(struct job *j) {
     const char *data;
     size_t len;
     int e = 0;
-    if (was_misled(r, r->node)) return;
     if (node_is_query(r->node)) e = query_result(&r->call, r->node, &data, &len);
     /* A saved query that fails is listed like a good one: only opening it is an error, not looking at the
      * directory. */
@@ -263,7 +252,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     if (!r) return;
     if (node_is_query(r->node))
         wait_or_run(r);
-    else if (r->node->ops->stat || r->node->place)
+    else if (r->node->ops->stat)
         start(r, WORK_META);
     else
         reply_attr(r);
@@ -291,7 +280,6 @@ static int apply_attr(struct request *r) {
 
 static void run_setattr(struct job *j) {
     struct request *r = of_job(j);
-    if (was_misled(r, r->node)) return;
     if (r->h) pthread_mutex_lock(&r->h->lock);
     int e = apply_attr(r);
     if (!e && r->node->ops->stat) e = r->node->ops->stat(&r->call, r->node);
@@ -336,7 +324,6 @@ static void run_make(struct job *j) {
     struct request *r = of_job(j);
     const struct node_ops *ops = r->node->ops;
     struct node *n = NULL;
-    if (was_misled(r, r->node)) return;
     int e = place_check_writable(&r->call, r->node->place);
     if (!e && r->name2)
         e = ops->symlink ? ops->symlink(&r->call, r->node, r->name, r->name2, &n) : not_here(r);
@@ -364,7 +351,6 @@ static void run_remove(struct job *j) {
     struct request *r = of_job(j);
     int (*remove)(struct call *, struct node *, const char *) =
         r->flags ? r->node->ops->rmdir : r->node->ops->unlink;
-    if (was_misled(r, r->node)) return;
     int e = place_check_writable(&r->call, r->node->place);
     if (!e) e = remove ? remove(&r->call, r->node, r->name) : not_here(r);
     if (e)
@@ -389,7 +375,6 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name) {
 
 static void run_rename(struct job *j) {
     struct request *r = of_job(j);
-    if (was_misled(r, r->node) || was_misled(r, r->node2)) return;
     int e = place_check_writable(&r->call, r->node->place);
     if (!e) e = place_check_writable(&r->call, r->node2->place);
     if (!e && (r->flags & ~1u)) e = call_fail(&r->call, ERR_INVALID, NULL, "names cannot be exchanged");
@@ -440,7 +425,7 @@ static void store(struct fs *fs, const struct handle *h) {
 static void run_open(struct job *j) {
     struct request *r = of_job(j);
     struct fs *fs = r->call.fs;
-    if (was_interrupted(r) || was_misled(r, r->node)) return;
+    if (was_interrupted(r)) return;
     struct handle *h = handle_new(&r->call, r->node, r->fi.flags);
     int e = handle_writes(h) ? place_check_begin(&r->call, r->node->place) : 0;
     if (!e && r->node->ops->open) e = r->node->ops->open(&r->call, h);
@@ -485,7 +470,6 @@ static void run_create(struct job *j) {
     struct request *r = of_job(j);
     struct fs *fs = r->call.fs;
     struct node *n = NULL;
-    if (was_misled(r, r->node)) return;
     struct handle *h = handle_new(&r->call, NULL, r->fi.flags);
     int e = place_check_begin(&r->call, r->node->place);
     if (!e)

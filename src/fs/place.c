@@ -38,51 +38,6 @@ struct place *place_live(struct fs *fs, const struct collection_info *info) {
     return p;
 }
 
-void place_show(struct fs *fs, struct place *p, const struct collection_info *info) {
-    pthread_mutex_lock(&fs->places_lock);
-    if (info) {
-        memcpy(p->shown_as, info->name, sizeof p->shown_as);
-        p->shown_generation = info->generation;
-    }
-    __atomic_store_n(&p->shown_until_ms, info ? mono_ms() + FS_NAME_WATCH_MS : 0, __ATOMIC_RELAXED);
-    pthread_mutex_unlock(&fs->places_lock);
-}
-
-/* Not the second try of the thread to get there. A few are remembered. places_lock. */
-static bool is_first_try(struct fs *fs, const struct place *p, pid_t pid) {
-    int64_t now = mono_ms();
-    size_t oldest = 0;
-    for (size_t i = 0; i < FS_MISLED; i++) {
-        if (fs->misled[i].pid == pid && fs->misled[i].place == p && fs->misled[i].until_ms >= now)
-            return false;
-        if (fs->misled[i].until_ms < fs->misled[oldest].until_ms) oldest = i;
-    }
-    fs->misled[oldest].pid = pid;
-    fs->misled[oldest].place = p;
-    fs->misled[oldest].until_ms = now + FS_NAME_COLLECTION_MS;
-    return true;
-}
-
-void place_asks_root(struct fs *fs, pid_t pid) {
-    pthread_mutex_lock(&fs->places_lock);
-    for (size_t i = 0; i < FS_MISLED; i++)
-        if (fs->misled[i].pid == pid) fs->misled[i].until_ms = 0;
-    pthread_mutex_unlock(&fs->places_lock);
-}
-
-bool place_is_stale(struct fs *fs, struct place *p, pid_t pid) {
-    struct collection_info info;
-    struct err err = ERR_INIT;
-    if (p->frozen || __atomic_load_n(&p->shown_until_ms, __ATOMIC_RELAXED) < mono_ms()) return false;
-    int r = engine_find_cid(fs->engine, p->cid, &info, &err);
-    if (r && r != -ERR_NOT_FOUND) return false; /* what the request itself will meet, too */
-    pthread_mutex_lock(&fs->places_lock);
-    bool stale = r || strcmp(info.name, p->shown_as) || info.generation != p->shown_generation;
-    if (stale) stale = is_first_try(fs, p, pid);
-    pthread_mutex_unlock(&fs->places_lock);
-    return stale;
-}
-
 struct place *place_frozen(struct fs *fs, const struct collection_info *info,
                            const struct snapshot_info *snap) {
     struct place *p = place_new(info);

@@ -106,7 +106,7 @@ FIRST = {
 
 
 def test_names_that_other_processes_change(env):
-    """The kernel goes by the name of a collection for a moment without asking; the answer is never the old one's."""
+    """Whatever the kernel keeps, a path never leads to the collection that had the name before."""
     a, b = env.mount(name="a"), env.mount(name="b")
     a.make("c", docs=[{"id": "before", "title": "whale"}])
     a.make("spare")
@@ -123,3 +123,33 @@ def test_names_that_other_processes_change(env):
                 b.make("spare")
             a.make("c", docs=[{"id": "before", "title": "whale"}])
             i += 1
+
+
+def test_used_names_in_a_collection_that_is_replaced(env):
+    """The same with names that were used in the old one a moment ago."""
+    a, b = env.mount(name="a"), env.mount(name="b")
+    doc, target = a("c/docs/x.json"), a("c/ingest/upsert")
+    used = {"read": (lambda: read(doc), lambda: json.loads(read(doc))["t"] == "new"),
+            "ask": (lambda: a.ids("c", "t:old"), lambda: a.ids("c", "t:old") == []),
+            "append": (lambda: append(target, '{"id":"y"}\n'), lambda: append(target, '{"id":"z"}\n') or "z" in a.docs("c")),
+            "write": (lambda: read(doc), lambda: write(doc, '{"t":"mine"}') or "mine" in read(doc)),
+            "remove": (lambda: read(doc), lambda: os.unlink(doc) or "x" not in a.docs("c")),
+            "enter": (lambda: os.listdir(a("c/docs")),
+                      lambda: json.loads(a.sh("cd c/docs && cat x.json"))["t"] == "new"),
+            "access": (lambda: os.stat(target), lambda: os.access(target, os.F_OK))}
+    for name, (before, after) in used.items():
+        a.make("c", docs=[{"id": "x", "t": "old"}])
+        a.make("spare", docs=[{"id": "x", "t": "new"}])
+        inside = os.open(a("c"), os.O_RDONLY | os.O_DIRECTORY)
+        before()
+        os.rename(b("c"), b("gone"))
+        os.rename(b("spare"), b("c"))
+        os.fstat(inside)
+        check("docs" in os.listdir(inside), "an open directory is listed")
+        os.close(inside)
+        check(after(), f"{name} in what took the name")
+        equal((a.docs("gone")["x"]["t"], "z" in a.docs("gone")), ("old", False), name)
+        os.rename(b("c"), b("spare"))
+        check(not os.access(target, os.F_OK) and not os.path.exists(doc), "nothing has the name")
+        for done in ("gone", "spare"):
+            os.rmdir(a(done))
