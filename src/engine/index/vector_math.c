@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { LANES = 32, WIDTH = 8, LOOK = 128 };
+enum { LANES = 32, WIDTH = 8, LOOK = 128 /* elements between two looks at a bounded sum, at least */ };
 
 typedef float float8 __attribute__((vector_size(32), aligned(4)));
 typedef float float4 __attribute__((vector_size(16)));
@@ -72,7 +72,7 @@ static inline __attribute__((always_inline)) float product(const float *a, const
 }
 
 /* All terms are positive and every lane only grows, so a sum of some of them is not above that of all: it is
- * looked at before each multiple of `step` elements. */
+ * looked at after every `step` elements. */
 static inline __attribute__((always_inline)) float square_bounded(const float *a, const float *b, uint32_t n,
                                                                   uint32_t step, float most) {
     struct sums s = {{0}, {0}, {0}, {0}};
@@ -93,9 +93,8 @@ static float square_plain(const float *a, const float *b, uint32_t n) {
     return product(a, b, n, true);
 }
 
-/* Rows side by side stream from memory, which costs more than looking often at what need not be read; of
- * single ones, fewer and often in a cache, half is looked at. `square` is a constant where this is inlined.
- */
+/* Rows side by side stream from memory, and what need not be read of them is worth many looks; single ones are
+ * fewer and often in a cache: one look, half-way. `square` is a constant where this is inlined. */
 static inline __attribute__((always_inline)) void rows_products(const float *q, const struct vector_rows *r,
                                                                 bool square, float most, float *ret) {
     uint32_t dim = r->dimensions, half = MAX(dim / 2 / LANES * LANES, (uint32_t)LOOK);
