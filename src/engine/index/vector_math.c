@@ -93,8 +93,8 @@ static float square_plain(const float *a, const float *b, uint32_t n) {
     return product(a, b, n, true);
 }
 
-/* Rows side by side stream from memory, and what need not be read of them is worth many looks; single ones are
- * fewer and often in a cache: one look, half-way. `square` is a constant where this is inlined. */
+/* Rows side by side stream from memory, and what need not be read of them is worth many looks; single ones
+ * are fewer and often in a cache: one look, half-way. `square` is a constant where this is inlined. */
 static inline __attribute__((always_inline)) void rows_products(const float *q, const struct vector_rows *r,
                                                                 bool square, float most, float *ret) {
     uint32_t dim = r->dimensions, half = MAX(dim / 2 / LANES * LANES, (uint32_t)LOOK);

@@ -5,6 +5,8 @@
 #include "query/collect.h"
 #include "query/knn_internal.h"
 
+#include <math.h>
+
 /* AHEAD: bytes of rows to come that are asked for while one is read. START: of a row by itself; the rest of a
  * long one is often not read, or the machine sees it coming. GROUP: rows between two looks at what the worst
  * hit is. */
@@ -16,13 +18,16 @@ struct knn_lot {
     const uint32_t *rows; /* own, unless they are somewhere */
     bool together;        /* side by side */
     uint32_t ahead;
+    float least, bound; /* the score that a hit needs, as it was last, and the product for it */
 };
 
 /* Products of the lot's rows from `from` on, as far as they can be hits, and their scores. */
-static void score_group(const struct knn_part *p, const struct knn_lot *lot, uint32_t from,
-                        struct collector *c) {
+static void score_group(const struct knn_part *p, struct knn_lot *lot, uint32_t from, struct collector *c) {
     const struct vectors *v = &p->vectors;
-    float bound = vector_query_bound(&p->query, collector_least(c)), products[GROUP];
+    float least = collector_least(c), products[GROUP];
+    if (least != lot->least) lot->bound = vector_query_bound(&p->query, lot->least = least);
+    float bound = lot->bound;
+    bool any = false;
     uint32_t end = MIN(lot->n, from + GROUP), rows[GROUP], n = 0;
     bool normed = v->similarity == SIMILARITY_COSINE;
     struct batch batch;
@@ -39,7 +44,8 @@ static void score_group(const struct knn_part *p, const struct knn_lot *lot, uin
         some.start = v->dimensions;
     }
     p->query.rows_product(p->query.vector, &some, bound, products);
-    for (uint32_t i = 0; i < some.n; i++) {
+    for (uint32_t i = 0; i < some.n; i++) any |= !(products[i] > bound);
+    for (uint32_t i = 0; any && i < some.n; i++) {
         products[n] = products[i];
         rows[n] = lot->rows[from + i];
         n += !(products[i] > bound);
@@ -80,7 +86,11 @@ static int add_row(const struct knn_part *p, struct knn_lot *lot, uint32_t row, 
 static int scan_all(const struct knn_part *p, struct knn_lot *lot, struct collector *c, struct err *err) {
     uint32_t row = vectors_row(&p->vectors, 0, p->lo), end = vectors_row(&p->vectors, row, p->hi);
     int r = 0;
-    for (; row < end && !r; row++) r = add_row(p, lot, row, c, err);
+    while (row < end && !r) {
+        lot->n = MIN(end - row, (uint32_t)BATCH_DOCS);
+        for (uint32_t i = 0; i < lot->n; i++) lot->own[i] = row++;
+        r = score_lot(p, lot, c, err);
+    }
     return r;
 }
 
@@ -121,6 +131,7 @@ int knn_scan(const struct knn_part *p, struct collector *c, struct err *err) {
     struct knn_lot lot;
     lot.n = 0;
     lot.rows = lot.own;
+    lot.least = NAN;
     int r = p->dead || p->filter || p->listed ? scan_allowed(p, &lot, c, err) : scan_all(p, &lot, c, err);
     return r || !lot.n ? r : score_lot(p, &lot, c, err);
 }
