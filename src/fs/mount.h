@@ -13,6 +13,7 @@ struct mount {
     pthread_t signal_thread, keeper_thread;
     bool has_signal, has_keeper;
     bool detached; /* nothing of ours is at the mount point any more */
+    bool greeting; /* atomic: the next answer is that to INIT, and the kernel can do parallel lookups */
     pthread_mutex_t handles_lock;
     struct handle *handles; /* open ones, linked by next_open */
     bool ended;             /* the loop is over (guarded by handles_lock) */

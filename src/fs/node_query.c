@@ -223,7 +223,7 @@ void query_run_early(struct fs *fs, struct node *n) {
     struct run *run = n->data;
     bool quick = mono_ms() >= __atomic_load_n(&n->place->early_after_ms, __ATOMIC_RELAXED);
     if (!quick || n->name[0] == '@') return; /* saved queries may ask a provider */
-    if (loop_is_parallel(fs->loop)) return;  /* the kernel has one lookup at a time in a directory */
+    if (loop_is_parallel(fs->loop)) return;  /* others wait for this thread */
     inode_ref(&fs->inodes, n);
     pthread_mutex_lock(&fs->work.lock);
     bool start = run->state == RUN_NEW;

@@ -734,6 +734,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn) {
                                    FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS);
     conn->max_background = MAX_BACKGROUND;
     conn->time_gran = 1000000;
+    __atomic_store_n(&mount_of(fs)->greeting, (conn->capable & FUSE_CAP_PARALLEL_DIROPS) != 0,
+                     __ATOMIC_RELAXED);
     if (fs->options->ready) fs->options->ready(fs->options->ready_ctx);
 }
 

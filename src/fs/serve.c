@@ -7,11 +7,32 @@
 #include <linux/fuse.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static void drop_name(struct fs *fs, uint64_t parent_id, const char *name) {
     fuse_lowlevel_notify_inval_entry(mount_of(fs)->session, parent_id, name, strlen(name));
 }
+
+/* ---- bytes to and from the kernel ---- */
+
+static ssize_t read_request(int fd, void *buffer, size_t size, void *fs) {
+    return read(fd, buffer, size);
+}
+
+/* libfuse before 3.17 does not pass on that lookups and listings of one directory may go side by side
+ * (libfuse pull request 861): the answer to INIT is completed on its way. */
+static ssize_t write_answer(int fd, struct iovec *iov, int count, void *fs) {
+    struct mount *m = mount_of(fs);
+    if (__atomic_load_n(&m->greeting, __ATOMIC_RELAXED)) {
+        bool full = count == 2 && iov[1].iov_len >= FUSE_COMPAT_22_INIT_OUT_SIZE;
+        if (full) ((struct fuse_init_out *)iov[1].iov_base)->flags |= FUSE_PARALLEL_DIROPS;
+        __atomic_store_n(&m->greeting, false, __ATOMIC_RELAXED);
+    }
+    return writev(fd, iov, count);
+}
+
+static const struct fuse_custom_io bytes = {.writev = write_answer, .read = read_request};
 
 static int new_session(struct mount *m, struct err *err) {
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -24,7 +45,11 @@ static int new_session(struct mount *m, struct err *err) {
     fuse_opt_free_args(&args);
     buf_release(&options);
     if (!m->session) return err_set(err, ERR_INVALID, "the mount options are not accepted");
-    if (!fuse_session_mount(m->session, m->fs.options->mountpoint)) return 0;
+    if (!fuse_session_mount(m->session, m->fs.options->mountpoint)) {
+        fuse_session_custom_io(m->session, &bytes,
+                               fuse_session_fd(m->session)); /* failing, it changes nothing */
+        return 0;
+    }
     fuse_session_destroy(m->session);
     m->session = NULL;
     return err_set(err, ERR_IO, "cannot mount on '%s'", m->fs.options->mountpoint);

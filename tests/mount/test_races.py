@@ -1,11 +1,13 @@
 """Names that change while others use them: meant for the sanitizers."""
 import os
+import re
 import signal
+import struct
 import subprocess
 import threading
 import time
 
-from harness import MODE, SLOW, append, check, equal, need, read, wait_for
+from harness import MODE, SLOW, Skip, append, check, equal, need, read, wait_for
 
 SECONDS = {"quick": 4, "normal": 8, "long": 60}[MODE]
 
@@ -220,3 +222,17 @@ def test_many_open_files(env):
         f.close()
     os.rename(m("c/ingest/.f299.jsonl.tmp"), m("c/ingest/f.jsonl"))
     equal(list(m.docs("c")), ["1"])
+
+
+def test_lookups_of_a_directory_go_side_by_side(env):
+    """The answer to INIT says so: without it the kernel asks for one name of a directory after the other."""
+    need("strace")
+    if env.sh("strace -o /dev/null true", status=None).returncode:
+        raise Skip("strace cannot trace here")
+    trace = env.path("trace")
+    m = env.mount(wrapper=["strace", "-f", "-xx", "-s", "200", "-e", "trace=writev", "-o", trace])
+    m.stop()
+    with open(trace, encoding="utf-8") as f:
+        answers = [bytes.fromhex("".join(re.findall(r"\\x(..)", line))) for line in f if "iov_len=16}, {" in line]
+    major, minor, _, flags = struct.unpack_from("<IIII", answers[0], 16)
+    check((major, flags >> 18 & 1) == (7, 1), "FUSE_PARALLEL_DIROPS", major, minor, hex(flags))
