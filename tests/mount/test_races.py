@@ -231,7 +231,7 @@ def test_lookups_of_a_directory_go_side_by_side(env):
         raise Skip("strace cannot trace here")
     trace = env.path("trace")
     m = env.mount(wrapper=["strace", "-f", "-xx", "-s", "200", "-e", "trace=writev", "-o", trace])
-    m.stop()
+    m.kill()
     with open(trace, encoding="utf-8") as f:
         answers = [bytes.fromhex("".join(re.findall(r"\\x(..)", line))) for line in f if "iov_len=16}, {" in line]
     major, minor, _, flags = struct.unpack_from("<IIII", answers[0], 16)
