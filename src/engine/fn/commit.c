@@ -46,6 +46,7 @@ void edit_add(struct edit *e, const struct leaf *l) {
     e->adds = xrealloc(e->adds, (e->n_adds + 1) * sizeof *e->adds);
     struct edit_leaf *to = &e->adds[e->n_adds++];
     to->deletes = NULL;
+    to->segment = NULL;
     leaf_copy(&to->leaf, l);
 }
 
@@ -68,13 +69,15 @@ void leaf_from_summary(struct leaf *l, const struct segment_summary *s, uint64_t
     memcpy(l->hot, s->hot, s->n_hot * sizeof *l->hot);
 }
 
-/* Writes the deletes of a leaf as an object and enters them. */
-static int put_deletes(struct coll *coll, struct leaf *l, const struct deletes *d, struct err *err) {
+/* Writes the deletes of a leaf, whose segment is s, as an object and enters them. */
+static int put_deletes(struct coll *coll, struct leaf *l, const struct segment *s, struct deletes *d,
+                       struct err *err) {
     struct blob_writer w;
     struct object_info info;
     char uuid[33];
     blob_writer_init(&w, -1, BLOB_KIND_DELETES);
-    int r = deletes_write(d, &w, &l->deletes.size, &l->deletes.checksum, err);
+    int r = deletes_settle(d, s, err);
+    if (!r) r = deletes_write(d, &w, &l->deletes.size, &l->deletes.checksum, err);
     rng_uuid(coll->core->rng, uuid);
     snprintf(l->deletes.key, sizeof l->deletes.key, "%sdel-%s", coll->data_prefix, uuid);
     if (!r)
@@ -93,7 +96,7 @@ static int add_leaf(struct edit *e, struct tree *t, const struct edit_leaf *add,
     leaf_copy(l, &add->leaf);
     if (!n_dead) return 0;
     l->live_sum -= deletes_hash_sum(add->deletes);
-    return put_deletes(e->coll, l, add->deletes, err);
+    return put_deletes(e->coll, l, add->segment, add->deletes, err);
 }
 
 static int apply_leaves(struct edit *e, struct tree *t, struct err *err) {
@@ -108,8 +111,7 @@ static int apply_leaves(struct edit *e, struct tree *t, struct err *err) {
             tree_remove_leaf(t, i);
             continue;
         }
-        int r = deletes_settle(e->deletes[i], e->base->segments[i], err);
-        if (!r && e->deletes[i]) r = put_deletes(e->coll, l, e->deletes[i], err);
+        int r = e->deletes[i] ? put_deletes(e->coll, l, e->base->segments[i], e->deletes[i], err) : 0;
         if (r) return r;
     }
     int r = 0;

@@ -5,7 +5,8 @@
 
 struct edit_leaf {
     struct leaf leaf;
-    struct deletes *deletes; /* NULL: none */
+    struct deletes *deletes;       /* NULL: none */
+    const struct segment *segment; /* that the deletes are of; borrowed */
 };
 
 struct edit {

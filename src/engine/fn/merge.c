@@ -281,6 +281,7 @@ static int carry_over(struct merging *m, size_t i, const struct deletes *now, st
         struct segment *s = m->outputs[out].segment;
         struct deletes **deletes = &e->adds[out].deletes;
         if (!*deletes) *deletes = deletes_new(s);
+        e->adds[out].segment = s;
         int r = deletes_add(*deletes, s, m->maps[i][d], err);
         if (r < 0) return r;
     }
