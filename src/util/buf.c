@@ -19,7 +19,7 @@ void *xmalloc(size_t size) {
 
 /* Small ones by malloc: the C library's calloc does not look into its per-thread lists. */
 void *xcalloc(size_t count, size_t size) {
-    if (count <= SMALL / 8 && size <= SMALL && count * size <= SMALL)
+    if (count <= SMALL && size <= SMALL && count * size <= SMALL)
         return memset(xmalloc(count * size), 0, count * size);
     void *p = calloc(count ? count : 1, size ? size : 1);
     if (!p) out_of_memory(count * size);

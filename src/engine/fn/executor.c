@@ -113,8 +113,7 @@ int executor_run(void *ctx, const void *request, void *answer, struct err *err) 
         r = search_knn(q->query, q->which, q->stats, p.parts, p.n, q->stop, &a->knn, err);
     else
         r = search_run(q->query, q->stats, q->knn, p.parts, p.n, q->want, q->stop, &a->search, err);
-    if (q->kind == EXEC_SEARCH || search_knn_alone(q->query)) /* each segment once */
-        counter_add(&q->view->coll->core->n_segments_searched, count_segments(&p));
+    if (q->last) counter_add(&q->view->coll->core->n_segments_searched, count_segments(&p));
 out:
     arena_release(&p.arena);
     page_hold_end(&hold);

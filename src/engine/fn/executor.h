@@ -16,6 +16,7 @@ struct exec_request {
     uint32_t which;               /* KNN: node number */
     uint32_t shard, n_shards;     /* shard == n_shards: the tail (the Router's own part) */
     uint32_t want;
+    bool last; /* round of the query: its segments are counted */
     const volatile int *stop;
 };
 struct exec_answer {

@@ -203,6 +203,11 @@ struct round {
     struct exec_answer *answers;
 };
 
+/* The neighbours are the answer. An explanation reads them again, as a search does. */
+static bool is_knn_alone(const struct routing *rt) {
+    return search_knn_alone(rt->query) && !rt->req->explain;
+}
+
 static void round_init(struct round *round, struct routing *rt, enum exec_kind kind, uint32_t which) {
     round->n = rt->n_shards + (rt->view->n_parts > rt->view->n_base);
     round->requests = arena_alloc(&rt->arena, round->n * sizeof *round->requests);
@@ -217,6 +222,7 @@ static void round_init(struct round *round, struct routing *rt, enum exec_kind k
                                                    .shard = i,
                                                    .n_shards = rt->n_shards,
                                                    .want = rt->want,
+                                                   .last = kind == EXEC_SEARCH || is_knn_alone(rt),
                                                    .stop = &rt->deadline.stop};
 }
 
@@ -258,7 +264,7 @@ static int run_knn(struct routing *rt, struct err *err) {
 
 static int run_search(struct routing *rt, struct search_result *ret, struct err *err) {
     struct round round;
-    if (search_knn_alone(rt->query) && !rt->req->explain) { /* an explanation reads the neighbours again */
+    if (is_knn_alone(rt)) {
         search_knn_take(&rt->knn[0], rt->want, ret);
         return 0;
     }
