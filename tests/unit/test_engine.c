@@ -124,3 +124,43 @@ TEST(trash) {
     CHECK(!strncmp(ask_live(e, c.cid, "*:*"), "a:1", 3));
     done(e);
 }
+
+/* Reads objects by requests and keeps nothing of them, so that what is removed is missed. */
+static struct engine *open_remote(void) {
+    struct engine_options o;
+    struct engine *e = NULL;
+    engine_options_init(&o);
+    o.data_dir = dir;
+    o.simulate_remote = true;
+    o.cache_bytes = 1;
+    return engine_open(&o, &e, &err) ? NULL : e;
+}
+
+/* One process has looked at a collection and rests; another goes on with it, and its old objects are removed. */
+TEST(rest_while_others_clean) {
+    struct engine *busy = fresh(), *idle;
+    struct collection_info c;
+    struct clean_result cleaned;
+    char doc[100];
+    CHECK(busy);
+    CHECK_OK(engine_create(busy, "c", NULL, &c, &err));
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 50; i++) {
+            snprintf(doc, sizeof doc, "{\"id\":\"%03d\",\"t\":\"round%d\"}", i, round);
+            CHECK(put(busy, c.cid, INGEST_UPSERT, doc) == 1);
+        }
+        CHECK_OK(engine_build(busy, c.cid, NULL, &err));
+        if (round) break;
+        CHECK((idle = open_remote()));
+        struct view *v;
+        CHECK_OK(engine_view_live(idle, c.cid, true, &v, &err));
+        CHECK(view_documents(v) == 50);
+        view_unref(v);
+    }
+    CHECK_OK(engine_clean(busy, 0, 0, &cleaned, &err));
+    CHECK(cleaned.roots && cleaned.objects);
+    CHECK(!strncmp(ask_live(idle, c.cid, "t:round1?size=1"), "0", 1));
+    CHECK(!strcmp(ask_live(idle, c.cid, "t:round0"), ""));
+    engine_close(idle);
+    done(busy);
+}

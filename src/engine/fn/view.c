@@ -382,9 +382,12 @@ static int refresh_strong(struct coll *coll, const volatile int *stop, struct er
 static int live_strong(struct coll *coll, const volatile int *stop, struct view **ret, struct err *err) {
     int r = -ERR_CONFLICT;
     for (int attempt = 0; attempt < 20 && r == -ERR_CONFLICT; attempt++) {
+        bool kept = coll->base != NULL;
         err_clear(err);
         r = tail_refresh_schema(coll, 1, err);
         if (!r) r = refresh_strong(coll, stop, err);
+        /* Objects below a root that was kept may be removed once it is not the newest: begin with that. */
+        if (r == -ERR_NOT_FOUND && kept) r = -ERR_CONFLICT;
         if (r == -ERR_CONFLICT) {
             base_unref(coll->base);
             coll->base = NULL;
