@@ -364,30 +364,29 @@ static int extend_to(struct coll *coll, uint64_t end, const volatile int *stop, 
 }
 
 /* One attempt; ERR_CONFLICT: the log and the root did not fit together, try again. The end of the log is
- * taken once: what is appended from now on need not be seen, and a reader must not run after a writer. Caller
+ * taken once: what is appended from now on need not be seen, and a reader must not run after a writer. Then
+ * the root before the log: what somebody built need not be indexed here, and what an older root leads to may
+ * be removed. A record that is built and removed in between is in the root that is looked at next. Caller
  * holds coll->lock. */
 static int refresh_strong(struct coll *coll, const volatile int *stop, struct err *err) {
     uint64_t end;
-    bool any, fresh = !coll->base;
+    bool any, covered = false;
     int r = log_end(coll->log, &end, &any, err);
-    if (!r && fresh) r = refresh_base(coll, err);
-    /* The log first, then the root: a record that is built and removed in between is in the root by then. */
-    if (!r && any) r = extend_to(coll, end, stop, err);
-    if (!r && fresh && (!any || coll->cursor.next_seq > end)) return 0; /* this root was read after the end */
-    if (!r) r = refresh_base(coll, err);
-    if (!r && any) r = extend_to(coll, end, stop, err);
+    for (int look = 0; look < 2 && !r && !covered; look++) {
+        r = refresh_base(coll, err);
+        if (!r && any) r = extend_to(coll, end, stop, err);
+        covered = !any || coll->cursor.next_seq > end;
+    }
+    if (!r && !covered) r = err_set(err, ERR_CONFLICT, "the log ended before its end was reached");
     return r;
 }
 
 static int live_strong(struct coll *coll, const volatile int *stop, struct view **ret, struct err *err) {
     int r = -ERR_CONFLICT;
     for (int attempt = 0; attempt < 20 && r == -ERR_CONFLICT; attempt++) {
-        bool kept = coll->base != NULL;
         err_clear(err);
         r = tail_refresh_schema(coll, 1, err);
         if (!r) r = refresh_strong(coll, stop, err);
-        /* Objects below a root that was kept may be removed once it is not the newest: begin with that. */
-        if (r == -ERR_NOT_FOUND && kept) r = -ERR_CONFLICT;
         if (r == -ERR_CONFLICT) {
             base_unref(coll->base);
             coll->base = NULL;
