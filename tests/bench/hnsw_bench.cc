@@ -8,8 +8,8 @@
 //     filter TAGS.u8 MASK                          from here on only rows whose tag has a bit of MASK are
 //     wanted; 0: all round_filtered THREADS PASSES EF N           the graph, with not-allowed rows passed
 //     through; the first N queries hits_filtered EF OUT.i32 N round_scan THREADS PASSES N exactly the allowed
-//     rows, one after the other hits_scan OUT.i32 N sum PASSES                                   adds up all
-//     floats of BASE
+//     rows, one after the other hits_scan OUT.i32 N sum PASSES FILE OFFSET                       adds up as
+//     many floats as BASE has, of FILE
 #include <algorithm>
 #include <hnswlib/hnswlib.h>
 #include <memory>
@@ -33,7 +33,7 @@ struct Filled { // ascending (distance, row) of at most TOP
 };
 
 struct Driver {
-    const float *base, *query;
+    const float *base, *query, *summed = nullptr;
     size_t n, n_queries, dim;
     hnswlib::L2Space space;
     std::unique_ptr<Graph> graph;
@@ -114,7 +114,7 @@ static int run_scan(void *d, unsigned, uint32_t q) {
 static int run_sum(void *ctx, unsigned, uint32_t) {
     typedef float v8 __attribute__((vector_size(32), aligned(4)));
     Driver *d = (Driver *)ctx;
-    const v8 *p = (const v8 *)d->base;
+    const v8 *p = (const v8 *)d->summed;
     size_t n = d->n * d->dim / 64;
     v8 s[8] = {};
     for (size_t i = 0; i < n; i++)
@@ -185,7 +185,9 @@ static void handle(void *ctx, char **w, int n) {
         write_hits(d, run_scan, w[1], queries(2));
     } else if (what == "filter") {
         set_filter(d, w[1], (int)number(2));
-    } else if (what == "sum") {
+    } else if (what == "sum" && n == 4) {
+        size_t rows;
+        if (!d->summed) d->summed = map_floats(w[2], 1, &rows) + atoll(w[3]) / (long long)sizeof(float);
         bench_run(run_sum, d, 1, number(1), 1, NULL);
     } else {
         bench_error("unknown command");

@@ -38,7 +38,7 @@ static int read_file(void *ctx, unsigned thread, uint32_t item) {
     struct client *c = ctx;
     char path[PATH_SIZE];
     ssize_t n;
-    if (!c->buffers[thread]) c->buffers[thread] = malloc(READ_SIZE);
+    if (!c->buffers[thread]) c->buffers[thread] = aligned_alloc(4096, READ_SIZE); /* as cat has it */
     snprintf(path, sizeof path, "%s/%s", c->dir, c->set->paths[item]);
     int fd = open(path, O_RDONLY);
     if (fd < 0) return fail(c, "open", path);

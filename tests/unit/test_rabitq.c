@@ -69,7 +69,7 @@ TEST(bounded_products) {
             for (unsigned i = 0; i < 40; i++) {
                 float most = all * (float)i / 20;
                 uint32_t same = 0;
-                struct vector_rows rows = {b, i % 2 ? &same : NULL, 1, 1, n, i % 3, n};
+                struct vector_rows rows = {b, i % 2 ? &same : NULL, 1, 1, n, 1 + i % 3, n};
                 float x, y;
                 vector_square_rows_function()(a, &rows, most, &x);
                 vector_dot_rows_function()(a, &rows, most, &y);
@@ -88,6 +88,39 @@ TEST(bounded_products) {
         CHECK(vector_query_bound(&q, 0.9f) == INFINITY);
         free(a);
         free(b);
+    }
+}
+
+/* Rows of a matrix, side by side or by number: each as by itself. */
+TEST(products_of_rows) {
+    static const uint32_t sizes[] = {1, 8, 31, 32, 33, 64, 96, 100, 128, 144, 256, 784};
+    enum { ROWS = 9 };
+    uint32_t numbers[ROWS] = {0, 2, 3, 8, 8, 5, 1, 4, 7};
+    for (size_t s = 0; s < ARRAY_SIZE(sizes); s++) {
+        uint32_t n = sizes[s];
+        float *q = normals(n), *rows = normals((size_t)n * ROWS);
+        for (uint32_t i = 0; i < 3 * 2 * 2 * ROWS; i++) {
+            uint32_t count = i % ROWS + 1;
+            bool square = i / ROWS % 2, listed = i / ROWS / 2 % 2, any = false;
+            float want[ROWS], got[ROWS], most = INFINITY;
+            simd_limit(SIMD_PLAIN);
+            vector_product *product = square ? vector_square_function() : vector_dot_function();
+            for (uint32_t k = 0; k < count; k++)
+                want[k] = product(q, rows + (size_t)n * (listed ? numbers[k] : k), n);
+            if (i / ROWS / 4) most = want[i % count] * (i / ROWS / 4 == 1 ? 1 : 0.5f);
+            for (uint32_t k = 0; k < count; k++) any |= !(want[k] > most);
+            struct vector_rows r = {rows, listed ? numbers : NULL, count, ROWS, n, 2, MIN(n, 32u)};
+            for (int level = SIMD_PLAIN; level <= SIMD_AVX2; level++) {
+                simd_limit((enum simd_level)level);
+                bool said =
+                    (square ? vector_square_rows_function() : vector_dot_rows_function())(q, &r, most, got);
+                CHECK(said == any);
+                for (uint32_t k = 0; k < count; k++)
+                    CHECK(square && want[k] > most ? got[k] > most && got[k] <= want[k] : got[k] == want[k]);
+            }
+        }
+        free(q);
+        free(rows);
     }
 }
 

@@ -25,111 +25,182 @@ static inline __attribute__((always_inline)) float fold(struct sums s) {
     return low[0] + low[1];
 }
 
-/* One term of the sum; `square` is a constant where this is inlined. */
+/* Eight terms of the sum; `square` is a constant where this is inlined. */
 static inline __attribute__((always_inline)) void add8(const float *a, const float *b, bool square,
                                                        float8 *sum) {
     float8 x = *(const float8 *)a, y = *(const float8 *)b, d = x - y;
     *sum += square ? d * d : x * y;
 }
 
-static inline __attribute__((always_inline)) float term1(float x, float y, bool square) {
-    return square ? (x - y) * (x - y) : x * y;
+/* 32 elements. ahead: those so many elements later in b are asked for, too; 0: none are. */
+static inline __attribute__((always_inline)) struct sums add32(const float *a, const float *b, bool square,
+                                                               size_t ahead, struct sums s) {
+    if (ahead) vector_prefetch(b + ahead, LANES);
+    add8(a, b, square, &s.s0);
+    add8(a + WIDTH, b + WIDTH, square, &s.s1);
+    add8(a + 2 * WIDTH, b + 2 * WIDTH, square, &s.s2);
+    add8(a + 3 * WIDTH, b + 3 * WIDTH, square, &s.s3);
+    return s;
 }
 
-/* 32 elements. */
-static inline __attribute__((always_inline)) void add32(const float *a, const float *b, bool square,
-                                                        struct sums *s) {
-    add8(a, b, square, &s->s0);
-    add8(a + WIDTH, b + WIDTH, square, &s->s1);
-    add8(a + 2 * WIDTH, b + 2 * WIDTH, square, &s->s2);
-    add8(a + 3 * WIDTH, b + 3 * WIDTH, square, &s->s3);
+/* n / 32 * 32 elements. With few jumps, so that more rows are under way at once. */
+static inline __attribute__((always_inline)) struct sums add_lanes(const float *a, const float *b, size_t n,
+                                                                   bool square, size_t ahead, struct sums s) {
+    size_t i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+        s = add32(a + i, b + i, square, ahead, s);
+        s = add32(a + i + LANES, b + i + LANES, square, ahead, s);
+    }
+    return n - i >= LANES ? add32(a + i, b + i, square, ahead, s) : s;
 }
 
-/* The last n < 32 elements go to lanes 0, 1, ... */
-static inline __attribute__((always_inline)) void add_rest(const float *a, const float *b, uint32_t n,
-                                                           bool square, struct sums *sums) {
-    float8 *s[4] = {&sums->s0, &sums->s1, &sums->s2, &sums->s3};
-    uint32_t i = 0, k = 0;
-    for (; i + WIDTH <= n; i += WIDTH) add8(a + i, b + i, square, s[k++]);
-    for (uint32_t lane = 0; i < n; i++, lane++) (*s[k])[lane] += term1(a[i], b[i], square);
+/* The last elements, fewer than 8, go to lanes 0, 1, ... of the sum. */
+static __attribute__((noinline)) float fold_rest(const float *a, const float *b, size_t n, bool square,
+                                                 struct sums *s, float8 *sum) {
+    for (size_t i = 0; i < n; i++) (*sum)[i] += square ? (a[i] - b[i]) * (a[i] - b[i]) : a[i] * b[i];
+    return fold(*s);
 }
 
-/* A copy is what has an address, so that the sums of the loop stay in registers. */
-static inline __attribute__((always_inline)) float finish(const float *a, const float *b, uint32_t n,
+/* The last n < 32 elements. A copy is what has an address, so that the sums stay in registers. */
+static inline __attribute__((always_inline)) float finish(const float *a, const float *b, size_t n,
                                                           bool square, struct sums s) {
-    if (!n) return fold(s);
-    struct sums rest = s;
-    add_rest(a, b, n, square, &rest);
-    return fold(rest);
+    if (n >= WIDTH) add8(a, b, square, &s.s0);
+    if (n >= 2 * WIDTH) add8(a + WIDTH, b + WIDTH, square, &s.s1);
+    if (n >= 3 * WIDTH) add8(a + 2 * WIDTH, b + 2 * WIDTH, square, &s.s2);
+    if (n % WIDTH == 0) return fold(s);
+    struct sums copy = s;
+    float8 *sums[] = {&copy.s0, &copy.s1, &copy.s2, &copy.s3};
+    size_t whole = n / WIDTH * WIDTH;
+    return fold_rest(a + whole, b + whole, n - whole, square, &copy, sums[n / WIDTH]);
 }
 
-static inline __attribute__((always_inline)) float product(const float *a, const float *b, uint32_t n,
-                                                           bool square) {
+static inline __attribute__((always_inline)) float product(const float *a, const float *b, size_t n,
+                                                           bool square, size_t ahead) {
     struct sums s = {{0}, {0}, {0}, {0}};
-    uint32_t i = 0;
-    for (; i + LANES <= n; i += LANES) add32(a + i, b + i, square, &s);
-    return finish(a + i, b + i, n - i, square, s);
+    size_t whole = n / LANES * LANES;
+    s = add_lanes(a, b, n, square, ahead, s);
+    return finish(a + whole, b + whole, n - whole, square, s);
 }
 
 /* All terms are positive and every lane only grows, so a sum of some of them is not above that of all: it is
  * looked at after every `step` elements. */
-static inline __attribute__((always_inline)) float square_bounded(const float *a, const float *b, uint32_t n,
-                                                                  uint32_t step, float most) {
+static inline __attribute__((always_inline)) float square_bounded(const float *a, const float *b, size_t n,
+                                                                  uint32_t step, float most, size_t ahead) {
     struct sums s = {{0}, {0}, {0}, {0}};
-    uint32_t i = 0;
-    while (i + step <= n) {
-        for (uint32_t end = i + step; i < end; i += LANES) add32(a + i, b + i, true, &s);
+    size_t i = 0, whole = n / LANES * LANES;
+    for (; i + step < n; i += step) {
+        s = add_lanes(a + i, b + i, step, true, ahead, s);
         float sum = fold(s);
         if (sum > most) return sum;
     }
-    for (; i + LANES <= n; i += LANES) add32(a + i, b + i, true, &s);
-    return finish(a + i, b + i, n - i, true, s);
+    s = add_lanes(a + i, b + i, n - i, true, ahead, s);
+    return finish(a + whole, b + whole, n - whole, true, s);
 }
 
 static float dot_plain(const float *a, const float *b, uint32_t n) {
-    return product(a, b, n, false);
+    return product(a, b, n, false, 0);
 }
 static float square_plain(const float *a, const float *b, uint32_t n) {
-    return product(a, b, n, true);
+    return product(a, b, n, true, 0);
 }
 
-/* Rows side by side stream from memory, and what need not be read of them is worth many looks; single ones
- * are fewer and often in a cache: one look, half-way. `square` is a constant where this is inlined. */
-static inline __attribute__((always_inline)) void rows_products(const float *q, const struct vector_rows *r,
-                                                                bool square, float most, float *ret) {
-    uint32_t dim = r->dimensions, half = MAX(dim / 2 / LANES * LANES, (uint32_t)LOOK);
-    for (uint32_t i = 0; i < r->n && !r->numbers; i++) {
-        const float *row = r->rows + (size_t)i * dim;
-        vector_prefetch(row + (size_t)r->ahead * dim, r->start);
-        ret[i] = square ? square_bounded(q, row, dim, LOOK, most) : product(q, row, dim, false);
+/* ---- many rows; `square` is a constant where these are inlined ---- */
+
+/* Side by side they stream from memory, and what need not be read of them is worth many looks. */
+static inline __attribute__((always_inline)) bool stream(const float *q, const struct vector_rows *r,
+                                                         bool square, float most, float *ret) {
+    const float *row = r->rows;
+    size_t dim = r->dimensions, ahead = r->ahead * dim;
+    bool any = false;
+    for (uint32_t i = 0; i < r->n; i++, row += dim) {
+        ret[i] = square ? square_bounded(q, row, dim, LOOK, most, ahead) : product(q, row, dim, false, ahead);
+        any |= !(ret[i] > most);
     }
-    for (uint32_t i = 0; i < r->n && r->numbers; i++) {
-        const float *row = r->rows + (size_t)r->numbers[i] * dim;
+    return any;
+}
+
+/* Short ones, of whole lanes: two at a time, so that more of them are under way at once; what is asked for
+ * ahead is asked for in the order of memory, else the machine does not see that it is a stream. dim is a
+ * constant. */
+static inline __attribute__((always_inline)) bool
+stream_pairs(const float *q, const struct vector_rows *r, bool square, size_t dim, float most, float *ret) {
+    const float *row = r->rows;
+    size_t ahead = r->ahead * dim;
+    bool any = false;
+    uint32_t i = 0;
+    for (; i + 2 <= r->n; i += 2, row += 2 * dim) {
+        struct sums s = {{0}, {0}, {0}, {0}}, t = s;
+        for (size_t k = 0; k < dim; k += LANES) {
+            vector_prefetch(row + ahead + 2 * k, 2 * LANES);
+            s = add32(q + k, row + k, square, 0, s);
+            t = add32(q + k, row + dim + k, square, 0, t);
+        }
+        ret[i] = fold(s);
+        ret[i + 1] = fold(t);
+        any |= !(ret[i] > most) | !(ret[i + 1] > most);
+    }
+    if (i == r->n) return any;
+    ret[i] = product(q, row, dim, square, 0);
+    return any | !(ret[i] > most);
+}
+
+/* Single ones are fewer and often in a cache: one look, half-way. */
+static inline __attribute__((always_inline)) bool single(const float *q, const struct vector_rows *r,
+                                                         bool square, size_t dim, float most, float *ret) {
+    size_t half = MAX(dim / 2 / LANES * LANES, (size_t)LOOK);
+    bool any = false;
+    for (uint32_t i = 0; i < r->n; i++) {
+        const float *row = r->rows + r->numbers[i] * dim;
         uint32_t later = i + r->ahead;
-        if (later < r->known) vector_prefetch(r->rows + (size_t)r->numbers[later] * dim, r->start);
-        ret[i] = square ? square_bounded(q, row, dim, half, most) : product(q, row, dim, false);
+        if (later < r->known) vector_prefetch(r->rows + r->numbers[later] * dim, r->start);
+        ret[i] = square ? square_bounded(q, row, dim, half, most, 0) : product(q, row, dim, false, 0);
+        any |= !(ret[i] > most);
+    }
+    return any;
+}
+
+static inline __attribute__((always_inline)) bool
+short_rows(const float *q, const struct vector_rows *r, bool square, size_t dim, float most, float *ret) {
+    return r->numbers ? single(q, r, square, dim, most, ret) : stream_pairs(q, r, square, dim, most, ret);
+}
+
+/* Of short rows a good part of the time is that of loops and jumps: with a constant there are none. */
+static inline __attribute__((always_inline)) bool rows_products(const float *q, const struct vector_rows *r,
+                                                                bool square, float most, float *ret) {
+    switch (r->dimensions) {
+    case LANES:
+        return short_rows(q, r, square, LANES, most, ret);
+    case 2 * LANES:
+        return short_rows(q, r, square, 2 * LANES, most, ret);
+    case 3 * LANES:
+        return short_rows(q, r, square, 3 * LANES, most, ret);
+    case 4 * LANES:
+        return short_rows(q, r, square, 4 * LANES, most, ret);
+    default:
+        return r->numbers ? single(q, r, square, r->dimensions, most, ret) : stream(q, r, square, most, ret);
     }
 }
-static void dot_rows_plain(const float *q, const struct vector_rows *r, float most, float *ret) {
-    rows_products(q, r, false, most, ret);
+
+static bool dot_rows_plain(const float *q, const struct vector_rows *r, float most, float *ret) {
+    return rows_products(q, r, false, most, ret);
 }
-static void square_rows_plain(const float *q, const struct vector_rows *r, float most, float *ret) {
-    rows_products(q, r, true, most, ret);
+static bool square_rows_plain(const float *q, const struct vector_rows *r, float most, float *ret) {
+    return rows_products(q, r, true, most, ret);
 }
 #ifdef __x86_64__
-__attribute__((target("avx2"))) static void dot_rows_avx2(const float *q, const struct vector_rows *r,
+__attribute__((target("avx2"))) static bool dot_rows_avx2(const float *q, const struct vector_rows *r,
                                                           float most, float *ret) {
-    rows_products(q, r, false, most, ret);
+    return rows_products(q, r, false, most, ret);
 }
-__attribute__((target("avx2"))) static void square_rows_avx2(const float *q, const struct vector_rows *r,
+__attribute__((target("avx2"))) static bool square_rows_avx2(const float *q, const struct vector_rows *r,
                                                              float most, float *ret) {
-    rows_products(q, r, true, most, ret);
+    return rows_products(q, r, true, most, ret);
 }
 __attribute__((target("avx2"))) static float dot_avx2(const float *a, const float *b, uint32_t n) {
-    return product(a, b, n, false);
+    return product(a, b, n, false, 0);
 }
 __attribute__((target("avx2"))) static float square_avx2(const float *a, const float *b, uint32_t n) {
-    return product(a, b, n, true);
+    return product(a, b, n, true, 0);
 }
 #endif
 

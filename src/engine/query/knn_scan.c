@@ -9,70 +9,73 @@
 
 /* AHEAD: bytes of rows to come that are asked for while one is read. START: of a row by itself; the rest of a
  * long one is often not read, or the machine sees it coming. GROUP: rows between two looks at what the worst
- * hit is. */
-enum { AHEAD_BYTES = 4096, MAX_AHEAD = 16, START = 128, STREAM_BYTES = 9216, GROUP = 16 };
+ * hit is. STREAM: of rows side by side. They come by themselves; asked for from far they come no sooner. */
+enum { AHEAD_BYTES = 4096, MAX_AHEAD = 16, START = 128, GROUP = 16 };
+enum { STREAM_BYTES = 1280, STREAM_MIN_AHEAD = 2, STREAM_GROUP = 64 };
 
 /* Row numbers, ascending. */
 struct knn_lot {
     uint32_t n, own[BATCH_DOCS];
-    const uint32_t *rows; /* own, unless they are somewhere */
-    bool together;        /* side by side */
-    uint32_t ahead;
+    const uint32_t *rows; /* own, unless they are somewhere; NULL: first, first + 1, ... */
+    uint32_t first, ahead;
     float least, bound; /* the score that a hit needs, as it was last, and the product for it */
 };
 
-/* Products of the lot's rows from `from` on, as far as they can be hits, and their scores. */
-static void score_group(const struct knn_part *p, struct knn_lot *lot, uint32_t from, struct collector *c) {
+/* Rows from `from` on whose products may be hits, with their scores. */
+static void offer(const struct knn_part *p, const struct knn_lot *lot, uint32_t from, uint32_t n,
+                  const float *products, struct collector *c) {
     const struct vectors *v = &p->vectors;
-    float least = collector_least(c), products[GROUP];
-    if (least != lot->least) lot->bound = vector_query_bound(&p->query, lot->least = least);
-    float bound = lot->bound;
-    bool any = false;
-    uint32_t end = MIN(lot->n, from + GROUP), rows[GROUP], n = 0;
     bool normed = v->similarity == SIMILARITY_COSINE;
     struct batch batch;
-    struct vector_rows some = {.rows = v->rows,
-                               .numbers = lot->rows + from,
-                               .n = end - from,
-                               .known = lot->n - from,
-                               .dimensions = v->dimensions,
-                               .ahead = lot->ahead,
-                               .start = MIN(v->dimensions, (uint32_t)START)};
-    if (lot->together) {
-        some.rows += (size_t)lot->rows[from] * v->dimensions;
-        some.numbers = NULL;
-        some.start = v->dimensions;
-    }
-    p->query.rows_product(p->query.vector, &some, bound, products);
-    for (uint32_t i = 0; i < some.n; i++) any |= !(products[i] > bound);
-    for (uint32_t i = 0; any && i < some.n; i++) {
-        products[n] = products[i];
-        rows[n] = lot->rows[from + i];
-        n += !(products[i] > bound);
-    }
+    batch.n = 0;
     for (uint32_t i = 0; i < n; i++) {
-        batch.docs[i] = v->dense ? rows[i] : v->docs[rows[i]];
-        batch.scores[i] = vector_query_score(&p->query, products[i], normed ? v->norms[rows[i]] : 0);
+        if (products[i] > lot->bound) continue;
+        uint32_t row = lot->rows ? lot->rows[from + i] : lot->first + from + i;
+        batch.docs[batch.n] = v->dense ? row : v->docs[row];
+        batch.scores[batch.n++] = vector_query_score(&p->query, products[i], normed ? v->norms[row] : 0);
     }
-    batch.n = n;
-    if (n) collector_add(c, &batch);
+    collector_add(c, &batch);
+}
+
+/* n of the lot's rows, from `from` on. */
+static void score_group(const struct knn_part *p, struct knn_lot *lot, uint32_t from, uint32_t n,
+                        struct collector *c) {
+    const struct vectors *v = &p->vectors;
+    uint32_t dim = v->dimensions;
+    float least = collector_least(c), products[STREAM_GROUP];
+    if (least != lot->least) lot->bound = vector_query_bound(&p->query, lot->least = least);
+    struct vector_rows some = {
+        .rows = v->rows, .n = n, .known = lot->n - from, .dimensions = dim, .ahead = lot->ahead};
+    if (lot->rows) {
+        some.numbers = lot->rows + from;
+        some.start = MIN(dim, (uint32_t)START);
+    } else {
+        some.rows += (size_t)(lot->first + from) * dim;
+        some.start = dim;
+    }
+    if (p->query.rows_product(p->query.vector, &some, lot->bound, products))
+        offer(p, lot, from, n, products, c);
 }
 
 static int score_lot(const struct knn_part *p, struct knn_lot *lot, struct collector *c, struct err *err) {
     const struct vectors *v = &p->vectors;
     uint32_t n = lot->n, size = v->dimensions * (uint32_t)sizeof(float);
     uint32_t start = MIN(v->dimensions, (uint32_t)START);
-    lot->together = n && lot->rows[n - 1] - lot->rows[0] == n - 1;
-    lot->ahead = lot->together
-                     ? STREAM_BYTES / size + 1
-                     : MIN((uint32_t)MAX_AHEAD, AHEAD_BYTES / (start * (uint32_t)sizeof(float)) + 1);
+    const uint32_t *rows = lot->rows;
+    if (rows && n && rows[n - 1] - rows[0] == n - 1) { /* side by side */
+        lot->first = rows[0];
+        lot->rows = NULL;
+    }
+    uint32_t group = lot->rows ? GROUP : STREAM_GROUP;
+    lot->ahead = lot->rows ? MIN((uint32_t)MAX_AHEAD, AHEAD_BYTES / (start * (uint32_t)sizeof(float)) + 1)
+                           : MAX((uint32_t)STREAM_MIN_AHEAD, STREAM_BYTES / size + 1);
     int r = search_poll(p->cancel, err);
-    if (!r && lot->together) r = vectors_need(v, lot->rows[0], n, err);
-    if (!r && !lot->together) r = vectors_need_rows(v, lot->rows, n, err);
+    if (!r) r = lot->rows ? vectors_need_rows(v, lot->rows, n, err) : vectors_need(v, lot->first, n, err);
     if (r) return r;
-    for (uint32_t i = 0; i < MIN(n, lot->ahead) && !lot->together; i++)
+    for (uint32_t i = 0; lot->rows && i < MIN(n, lot->ahead); i++)
         vector_prefetch(v->rows + (size_t)lot->rows[i] * v->dimensions, start);
-    for (uint32_t i = 0; i < n; i += GROUP) score_group(p, lot, i, c);
+    for (uint32_t i = 0; i < n; i += group) score_group(p, lot, i, MIN(n - i, group), c);
+    lot->rows = rows;
     lot->n = 0;
     return 0;
 }
@@ -84,11 +87,12 @@ static int add_row(const struct knn_part *p, struct knn_lot *lot, uint32_t row, 
 }
 
 static int scan_all(const struct knn_part *p, struct knn_lot *lot, struct collector *c, struct err *err) {
-    uint32_t row = vectors_row(&p->vectors, 0, p->lo), end = vectors_row(&p->vectors, row, p->hi);
+    uint32_t end = vectors_row(&p->vectors, 0, p->hi);
     int r = 0;
-    while (row < end && !r) {
-        lot->n = MIN(end - row, (uint32_t)BATCH_DOCS);
-        for (uint32_t i = 0; i < lot->n; i++) lot->own[i] = row++;
+    lot->rows = NULL;
+    lot->first = vectors_row(&p->vectors, 0, p->lo);
+    for (; lot->first < end && !r; lot->first += BATCH_DOCS) {
+        lot->n = MIN(end - lot->first, (uint32_t)BATCH_DOCS);
         r = score_lot(p, lot, c, err);
     }
     return r;
