@@ -117,6 +117,7 @@ int mount_start(struct mount *m, struct engine *engine, const struct fs_options 
     fs->files_dir = (char *)buf_detach(&dir, NULL);
     pthread_mutex_init(&fs->places_lock, NULL);
     pthread_mutex_init(&fs->retired_lock, NULL);
+    chunks_init(&fs->answers);
     pthread_mutex_init(&m->handles_lock, NULL);
     inode_init(&fs->inodes);
     error_log_init(&fs->errors);
@@ -168,6 +169,7 @@ void mount_finish(struct mount *m) {
     work_stop(&fs->work);
     query_retire_release(fs);
     inode_release(fs);
+    chunks_release(&fs->answers);
     places_release(fs);
     error_log_release(&fs->errors);
     free(fs->files_dir);

@@ -8,6 +8,7 @@
 #include "fs.h"
 #include "inode.h"
 #include "loop.h"
+#include "util/chunks.h"
 #include "work.h"
 
 #include <pthread.h>
@@ -36,6 +37,7 @@ struct fs {
     uint64_t serial; /* atomic: for node keys that are never shared */
     /* Makes the kernel drop a name it has cached. Never called on a worker (it would deadlock). */
     void (*drop_name)(struct fs *fs, uint64_t parent_id, const char *name);
+    struct chunks answers; /* of queries */
     pthread_mutex_t retired_lock;
     struct retired *retired, **retired_tail; /* names of query results that are to be dropped, oldest first */
     int ending;                              /* atomic: nothing new may be opened for writing */

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 enum run_state { RUN_NEW, RUN_GOING, RUN_DONE, RUN_FAILED };
+enum { ANSWER_BYTES = 64 * 1024 /* room for most, at once */ };
 enum { RETIRE_AFTER_MS = 2000, STREAM_REQUEST_MAX = 1 << 20, TRIM_FROM_BYTES = 1 << 20 };
 enum { EARLY_MS = 20, EARLY_PAUSE_MS = 10000 /* after one in the collection that took longer */ };
 
@@ -30,8 +31,9 @@ struct run {
     bool has_seq;
     bool early; /* GOING: in a lookup */
     uint64_t seq;
-    struct buf content; /* DONE: fixed from then on */
-    struct err err;     /* FAILED */
+    uint8_t *content; /* DONE: fixed from then on; of fs->answers */
+    size_t len;
+    struct err err; /* FAILED */
 };
 
 struct retired {
@@ -43,8 +45,8 @@ struct retired {
 
 static void release(struct node *n) {
     struct run *run = n->data;
-    if (run->content.len >= TRIM_FROM_BYTES) __atomic_store_n(&run->fs->trim_wanted, 1, __ATOMIC_RELAXED);
-    buf_release(&run->content);
+    if (run->len >= TRIM_FROM_BYTES) __atomic_store_n(&run->fs->trim_wanted, 1, __ATOMIC_RELAXED);
+    chunks_free(&run->fs->answers, run->content, run->len);
     free(run);
 }
 
@@ -162,8 +164,10 @@ static bool nobody_waits(const struct run *run) {
     return run->waiters.head.next == &run->waiters.head;
 }
 
-/* Sets the state that a run ended with; false: it is to be run again. With work.lock held. */
-static bool settle(struct run *run, struct node *node, int r, const struct err *err, struct buf *out) {
+/* Sets the state that a run ended with; false: it is to be run again. *content is taken when it is the
+ * answer. With work.lock held. */
+static bool settle(struct run *run, struct node *node, int r, const struct err *err, uint8_t **content,
+                   size_t len) {
     bool too_early = run->early && r == -ERR_TIMEOUT;
     run->early = false;
     if ((r == -ERR_CANCELED && run->job.cancel) || too_early) {
@@ -178,11 +182,18 @@ static bool settle(struct run *run, struct node *node, int r, const struct err *
         run->err = *err;
     } else {
         run->state = RUN_DONE;
-        run->content = *out;
-        *out = (struct buf)BUF_INIT;
-        __atomic_store_n(&node->size, run->content.len, __ATOMIC_RELAXED);
+        run->content = *content;
+        run->len = len;
+        *content = NULL;
+        __atomic_store_n(&node->size, len, __ATOMIC_RELAXED);
     }
     return true;
+}
+
+/* What was written to `out`, as long as the node lives. */
+static uint8_t *keep(struct chunks *answers, struct buf *out) {
+    size_t len = out->len;
+    return len > CHUNK_PIECE_MAX ? buf_detach(out, &len) : memcpy(chunks_alloc(answers, len), out->data, len);
 }
 
 /* Runs the query and wakes who waits; the result as of wake_all. */
@@ -191,16 +202,21 @@ static bool run_now(struct run *run, const struct job *own) {
     struct node *node = run->node;
     struct call c = {.fs = fs, .cancel = &run->job.cancel};
     struct buf out = BUF_INIT;
+    uint8_t *content = NULL;
     bool ours = false;
+    buf_reserve(&out, ANSWER_BYTES);
     loop_may_block(fs->loop);
     int r = run_name(&c, run, &out);
+    size_t len = out.len;
+    if (!r) content = keep(&fs->answers, &out);
     pthread_mutex_lock(&fs->work.lock);
-    bool over = settle(run, node, r, &c.err, &out);
+    bool over = settle(run, node, r, &c.err, &content, len);
     if (over)
         ours = wake_all(fs, run, own);
     else
         work_push_locked(&fs->work, &run->job, WORK_QUERY);
     pthread_mutex_unlock(&fs->work.lock);
+    chunks_free(&fs->answers, content, len);
     buf_release(&out);
     if (!over) return false;
     retire_later(fs, node);
@@ -282,8 +298,8 @@ int query_result(struct call *c, struct node *n, const char **ret_data, size_t *
     pthread_mutex_unlock(&c->fs->work.lock);
     if (state == RUN_FAILED) return -(int)c->err.code;
     if (state != RUN_DONE) return err_set(&c->err, ERR_CANCELED, "interrupted");
-    *ret_data = (const char *)run->content.data;
-    *ret_len = run->content.len;
+    *ret_data = (const char *)run->content;
+    *ret_len = run->len;
     return 0;
 }
 

@@ -1,6 +1,8 @@
 /* Buffers, JSON string output, the arena. */
 #include "test.h"
 #include "util/buf.h"
+#include "util/chunks.h"
+#include "util/codec.h"
 #include "util/jval.h"
 
 TEST(buffer) {
@@ -21,6 +23,55 @@ TEST(buffer) {
     free(p);
     buf_release(&b);
     buf_release(&b);
+}
+
+enum { PIECES = 500, ROUNDS = 20000 };
+struct piece {
+    uint8_t *p;
+    size_t len;
+};
+struct user {
+    struct chunks *chunks;
+    unsigned seed, wrong;
+};
+
+/* Pieces of all sizes, let go in no order: each keeps its bytes, and its chunk as long as it is there. */
+static void *use_chunks(void *arg) {
+    struct piece *pieces = xcalloc(PIECES, sizeof *pieces);
+    struct user *u = arg;
+    uint64_t x = u->seed;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        x = hash64(&x, sizeof x, i);
+        struct piece *one = &pieces[x % PIECES];
+        uint8_t mark = (uint8_t)((one - pieces) * 7);
+        for (size_t k = 0; one->p && k < one->len; k += 61) u->wrong += one->p[k] != mark;
+        chunks_free(u->chunks, one->p, one->len);
+        unsigned scale = x >> 60;
+        one->len = (size_t)(x >> 20) % (scale == 15 ? 2 * CHUNK_PIECE_MAX : scale > 8 ? 20000 : 100);
+        one->p = chunks_alloc(u->chunks, one->len);
+        u->wrong += ((uintptr_t)one->p & 15) != 0;
+        memset(one->p, mark, one->len);
+    }
+    for (unsigned i = 0; i < PIECES; i++) chunks_free(u->chunks, pieces[i].p, pieces[i].len);
+    free(pieces);
+    return NULL;
+}
+
+TEST(chunks) {
+    struct chunks a;
+    struct user one = {&a, 1, 0}, two = {&a, 2, 0};
+    pthread_t other;
+    chunks_init(&a);
+    CHECK(!pthread_create(&other, NULL, use_chunks, &two));
+    use_chunks(&one);
+    pthread_join(other, NULL);
+    CHECK(one.wrong == 0 && two.wrong == 0);
+    chunks_free(&a, NULL, 0);
+    void *p = chunks_alloc(&a, 0), *q = chunks_alloc(&a, 1);
+    CHECK(p && q);
+    chunks_free(&a, p, 0);
+    chunks_free(&a, q, 1);
+    chunks_release(&a);
 }
 
 TEST(long_printf) {
