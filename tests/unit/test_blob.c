@@ -156,28 +156,35 @@ TEST(fetched) {
     check_store(true);
 }
 
+static void check_staging(uint64_t payload) {
+    struct err err = ERR_INIT;
+    char path[] = "/tmp/test_blob.XXXXXX";
+    int fd = mkstemp(path);
+    struct blob_writer w;
+    uint8_t *data;
+    uint64_t size, file_size;
+    uint32_t checksum, file_checksum;
+    make_object(payload, &data, &size, &checksum);
+    blob_writer_init(&w, fd, BLOB_KIND_DELETES);
+    write_pattern(&w, payload);
+    CHECK_OK(blob_writer_finish(&w, &file_size, &file_checksum, &err));
+    blob_writer_release(&w);
+    CHECK(size == file_size && checksum == file_checksum);
+    uint8_t *back = xmalloc(size + 1);
+    CHECK(pread(fd, back, size + 1, 0) == (ssize_t)size && !memcmp(back, data, size));
+    free(back);
+    free(data);
+    close(fd);
+    unlink(path);
+}
+
+/* Large ones are written in larger steps from 32 MB on. */
 TEST(staging_file_equals_memory) {
     struct err err = ERR_INIT;
-    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-        char path[] = "/tmp/test_blob.XXXXXX";
-        int fd = mkstemp(path);
-        struct blob_writer w;
-        uint8_t *data;
-        uint64_t size, file_size;
-        uint32_t checksum, file_checksum;
-        make_object(sizes[i], &data, &size, &checksum);
-        blob_writer_init(&w, fd, BLOB_KIND_DELETES);
-        write_pattern(&w, sizes[i]);
-        CHECK_OK(blob_writer_finish(&w, &file_size, &file_checksum, &err));
-        blob_writer_release(&w);
-        CHECK(size == file_size && checksum == file_checksum);
-        uint8_t *back = xmalloc(size + 1);
-        CHECK(pread(fd, back, size + 1, 0) == (ssize_t)size && !memcmp(back, data, size));
-        free(back);
-        free(data);
-        close(fd);
-        unlink(path);
-    }
+    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) check_staging(sizes[i]);
+    check_staging(512 * BLOB_PAGE - BLOB_HEADER_SIZE);
+    check_staging(512 * BLOB_PAGE);
+    check_staging(640 * BLOB_PAGE + 3);
     struct blob_writer w;
     uint64_t size;
     uint32_t checksum;

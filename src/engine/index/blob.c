@@ -7,9 +7,12 @@
 
 #include "util/codec.h"
 
-/* As much as a large page of memory, at multiples of it: filesystems then keep the file in large pages, and
- * who maps it finds an address in fewer steps (docs/BENCHMARKS.md, exact scan). */
-#define FLUSH_BYTES ((size_t)32 * BLOB_PAGE)
+/* A large object is written as much at a time as a large page of memory holds, at multiples of it:
+ * filesystems then keep it in such pages, and who maps it finds an address in fewer steps (README.md). A
+ * small one is not: fresh large pages cost a virtual machine more than fresh small ones. */
+#define FLUSH_BYTES       ((size_t)4 * BLOB_PAGE)
+#define LARGE_FLUSH_BYTES ((size_t)32 * BLOB_PAGE)
+#define LARGE_FROM        ((uint64_t)16 * LARGE_FLUSH_BYTES)
 
 int blob_corrupt(const struct blob *b, struct err *err, const char *what) {
     return err_set(err, ERR_CORRUPT, "object '%s': %s", b->name, what);
@@ -235,6 +238,7 @@ static void write_out(struct blob_writer *w, size_t len) {
     }
     memmove(w->mem.data, w->mem.data + len, w->mem.len - len);
     w->mem.len -= len;
+    w->flushed += len;
 }
 
 static void add_crcs(struct blob_writer *w, size_t len) {
@@ -249,11 +253,15 @@ static void flush_pages(struct blob_writer *w) {
     write_out(w, len);
 }
 
+static size_t flush_bytes(const struct blob_writer *w) {
+    return w->flushed < LARGE_FROM ? FLUSH_BYTES : LARGE_FLUSH_BYTES;
+}
+
 void blob_write(struct blob_writer *w, const void *data, size_t len) {
     const uint8_t *p = data;
     w->off += len;
-    while (w->fd >= 0 && w->mem.len + len >= FLUSH_BYTES) {
-        size_t n = FLUSH_BYTES - w->mem.len;
+    while (w->fd >= 0 && w->mem.len + len >= flush_bytes(w)) {
+        size_t n = flush_bytes(w) - w->mem.len;
         buf_add(&w->mem, p, n);
         flush_pages(w);
         p += n;

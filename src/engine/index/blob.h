@@ -59,7 +59,7 @@ struct blob_writer {
     struct buf mem; /* memory mode: all of it; file mode: what is not written yet */
     int fd;         /* -1: memory mode */
     uint32_t kind;
-    uint64_t off; /* of the next byte */
+    uint64_t off, flushed; /* of the next byte; file mode: written so far */
     struct buf crcs;
     int sys_errno; /* first write error, reported by finish */
 };
