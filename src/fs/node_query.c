@@ -164,9 +164,9 @@ static bool nobody_waits(const struct run *run) {
     return run->waiters.head.next == &run->waiters.head;
 }
 
-/* Sets the state that a run ended with; false: it is to be run again. *content is taken when it is the
- * answer. With work.lock held. */
-static bool settle(struct run *run, struct node *node, int r, const struct err *err, uint8_t **content,
+/* Sets the state that a run ended with; false: it is to be run again. content, len: the answer when r is 0.
+ * With work.lock held. */
+static bool settle(struct run *run, struct node *node, int r, const struct err *err, uint8_t *content,
                    size_t len) {
     bool too_early = run->early && r == -ERR_TIMEOUT;
     run->early = false;
@@ -182,9 +182,8 @@ static bool settle(struct run *run, struct node *node, int r, const struct err *
         run->err = *err;
     } else {
         run->state = RUN_DONE;
-        run->content = *content;
+        run->content = content;
         run->len = len;
-        *content = NULL;
         __atomic_store_n(&node->size, len, __ATOMIC_RELAXED);
     }
     return true;
@@ -202,21 +201,19 @@ static bool run_now(struct run *run, const struct job *own) {
     struct node *node = run->node;
     struct call c = {.fs = fs, .cancel = &run->job.cancel};
     struct buf out = BUF_INIT;
-    uint8_t *content = NULL;
     bool ours = false;
     buf_reserve(&out, ANSWER_BYTES);
     loop_may_block(fs->loop);
     int r = run_name(&c, run, &out);
     size_t len = out.len;
-    if (!r) content = keep(&fs->answers, &out);
+    uint8_t *content = r ? NULL : keep(&fs->answers, &out);
     pthread_mutex_lock(&fs->work.lock);
-    bool over = settle(run, node, r, &c.err, &content, len);
+    bool over = settle(run, node, r, &c.err, content, len);
     if (over)
         ours = wake_all(fs, run, own);
     else
         work_push_locked(&fs->work, &run->job, WORK_QUERY);
     pthread_mutex_unlock(&fs->work.lock);
-    chunks_free(&fs->answers, content, len);
     buf_release(&out);
     if (!over) return false;
     retire_later(fs, node);

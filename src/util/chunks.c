@@ -16,9 +16,9 @@ struct chunk {
 };
 
 /* Whole: then the sanitizer knows each piece. */
-static int by_malloc(size_t len) {
+static bool by_malloc(size_t len) {
 #ifdef __SANITIZE_ADDRESS__
-    return 1;
+    return true;
 #else
     return len > CHUNK_PIECE_MAX;
 #endif

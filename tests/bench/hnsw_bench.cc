@@ -3,13 +3,14 @@
 //
 //   hnsw_bench build BASE.f32 DIM INDEX THREADS    M=16, efConstruction=200; prints its times as JSON
 //   hnsw_bench serve BASE.f32 DIM QUERY.f32 [INDEX]    the line protocol of bench.h:
-//     round THREADS PASSES EF                      top 10 of every query
-//     hits EF OUT.i32                              the answers, 10 numbers a query
-//     filter TAGS.u8 MASK                          from here on only rows whose tag has a bit of MASK are
-//     wanted; 0: all round_filtered THREADS PASSES EF N           the graph, with not-allowed rows passed
-//     through; the first N queries hits_filtered EF OUT.i32 N round_scan THREADS PASSES N exactly the allowed
-//     rows, one after the other hits_scan OUT.i32 N sum PASSES FILE OFFSET                       adds up as
-//     many floats as BASE has, of FILE
+//     round THREADS PASSES EF               top 10 of every query
+//     hits EF OUT.i32                       the answers, 10 numbers a query
+//     filter TAGS.u8 MASK                   only rows whose tag has a bit of MASK are wanted; 0: all
+//     round_filtered THREADS PASSES EF N    the graph, passing through the others; the first N queries
+//     hits_filtered EF OUT.i32 N
+//     round_scan THREADS PASSES N           exactly the allowed rows, one after the other
+//     hits_scan OUT.i32 N
+//     sum PASSES FILE OFFSET                adds up as many floats of FILE as BASE has
 #include <algorithm>
 #include <hnswlib/hnswlib.h>
 #include <memory>

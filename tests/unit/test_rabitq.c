@@ -69,7 +69,7 @@ TEST(bounded_products) {
             for (unsigned i = 0; i < 40; i++) {
                 float most = all * (float)i / 20;
                 uint32_t same = 0;
-                struct vector_rows rows = {b, i % 2 ? &same : NULL, 1, 1, n, 1 + i % 3, n};
+                struct vector_rows rows = {b, i % 2 ? &same : NULL, 1, 1, n, i % 3, n};
                 float x, y;
                 vector_square_rows_function()(a, &rows, most, &x);
                 vector_dot_rows_function()(a, &rows, most, &y);

@@ -20,8 +20,7 @@ static inline void vector_prefetch(const float *row, uint32_t n) {
     for (uint32_t i = 0; i < n; i += 16) __builtin_prefetch(row + i);
 }
 
-/* Products with many rows of a matrix. While one is read, the row `ahead` places later (1 or more) is asked
- * for. */
+/* Products with many rows of a matrix. While one is read, the row `ahead` places later is asked for. */
 struct vector_rows {
     const float *rows;       /* the matrix */
     const uint32_t *numbers; /* of the rows, `known` of them (more than n: the next ones); NULL: 0, 1, ... */
@@ -30,8 +29,7 @@ struct vector_rows {
 };
 /* ret: n. True: one of them is not above `most`. The bits of the functions above; but where a sum of squares
  * is above `most`, it is some number above `most` and not above the sum (long rows are looked at on the way).
- * The dot product has no such bound.
- */
+ * The dot product has no such bound. */
 typedef bool vector_rows_product(const float *q, const struct vector_rows *, float most, float *ret);
 vector_rows_product *vector_dot_rows_function(void);
 vector_rows_product *vector_square_rows_function(void);

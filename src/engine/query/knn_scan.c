@@ -16,7 +16,8 @@ enum { STREAM_BYTES = 1280, STREAM_MIN_AHEAD = 2, STREAM_GROUP = 64 };
 /* Row numbers, ascending. */
 struct knn_lot {
     uint32_t n, own[BATCH_DOCS];
-    const uint32_t *rows; /* own, unless they are somewhere; NULL: first, first + 1, ... */
+    const uint32_t *rows;  /* own, unless they are somewhere; NULL: first, first + 1, ... */
+    const uint32_t *apart; /* rows, unless they are side by side: NULL, first is set */
     uint32_t first, ahead;
     float least, bound; /* the score that a hit needs, as it was last, and the product for it */
 };
@@ -30,7 +31,7 @@ static void offer(const struct knn_part *p, const struct knn_lot *lot, uint32_t 
     batch.n = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (products[i] > lot->bound) continue;
-        uint32_t row = lot->rows ? lot->rows[from + i] : lot->first + from + i;
+        uint32_t row = lot->apart ? lot->apart[from + i] : lot->first + from + i;
         batch.docs[batch.n] = v->dense ? row : v->docs[row];
         batch.scores[batch.n++] = vector_query_score(&p->query, products[i], normed ? v->norms[row] : 0);
     }
@@ -46,12 +47,11 @@ static void score_group(const struct knn_part *p, struct knn_lot *lot, uint32_t 
     if (least != lot->least) lot->bound = vector_query_bound(&p->query, lot->least = least);
     struct vector_rows some = {
         .rows = v->rows, .n = n, .known = lot->n - from, .dimensions = dim, .ahead = lot->ahead};
-    if (lot->rows) {
-        some.numbers = lot->rows + from;
+    if (lot->apart) {
+        some.numbers = lot->apart + from;
         some.start = MIN(dim, (uint32_t)START);
     } else {
         some.rows += (size_t)(lot->first + from) * dim;
-        some.start = dim;
     }
     if (p->query.rows_product(p->query.vector, &some, lot->bound, products))
         offer(p, lot, from, n, products, c);
@@ -61,21 +61,20 @@ static int score_lot(const struct knn_part *p, struct knn_lot *lot, struct colle
     const struct vectors *v = &p->vectors;
     uint32_t n = lot->n, size = v->dimensions * (uint32_t)sizeof(float);
     uint32_t start = MIN(v->dimensions, (uint32_t)START);
-    const uint32_t *rows = lot->rows;
-    if (rows && n && rows[n - 1] - rows[0] == n - 1) { /* side by side */
-        lot->first = rows[0];
-        lot->rows = NULL;
+    lot->apart = lot->rows;
+    if (lot->rows && n && lot->rows[n - 1] - lot->rows[0] == n - 1) {
+        lot->first = lot->rows[0];
+        lot->apart = NULL;
     }
-    uint32_t group = lot->rows ? GROUP : STREAM_GROUP;
-    lot->ahead = lot->rows ? MIN((uint32_t)MAX_AHEAD, AHEAD_BYTES / (start * (uint32_t)sizeof(float)) + 1)
-                           : MAX((uint32_t)STREAM_MIN_AHEAD, STREAM_BYTES / size + 1);
+    uint32_t group = lot->apart ? GROUP : STREAM_GROUP;
+    lot->ahead = lot->apart ? MIN((uint32_t)MAX_AHEAD, AHEAD_BYTES / (start * (uint32_t)sizeof(float)) + 1)
+                            : MAX((uint32_t)STREAM_MIN_AHEAD, STREAM_BYTES / size + 1);
     int r = search_poll(p->cancel, err);
-    if (!r) r = lot->rows ? vectors_need_rows(v, lot->rows, n, err) : vectors_need(v, lot->first, n, err);
+    if (!r) r = lot->apart ? vectors_need_rows(v, lot->apart, n, err) : vectors_need(v, lot->first, n, err);
     if (r) return r;
-    for (uint32_t i = 0; lot->rows && i < MIN(n, lot->ahead); i++)
-        vector_prefetch(v->rows + (size_t)lot->rows[i] * v->dimensions, start);
+    for (uint32_t i = 0; lot->apart && i < MIN(n, lot->ahead); i++)
+        vector_prefetch(v->rows + (size_t)lot->apart[i] * v->dimensions, start);
     for (uint32_t i = 0; i < n; i += group) score_group(p, lot, i, MIN(n - i, group), c);
-    lot->rows = rows;
     lot->n = 0;
     return 0;
 }
@@ -87,12 +86,13 @@ static int add_row(const struct knn_part *p, struct knn_lot *lot, uint32_t row, 
 }
 
 static int scan_all(const struct knn_part *p, struct knn_lot *lot, struct collector *c, struct err *err) {
-    uint32_t end = vectors_row(&p->vectors, 0, p->hi);
+    uint32_t row = vectors_row(&p->vectors, 0, p->lo), end = vectors_row(&p->vectors, row, p->hi);
     int r = 0;
     lot->rows = NULL;
-    lot->first = vectors_row(&p->vectors, 0, p->lo);
-    for (; lot->first < end && !r; lot->first += BATCH_DOCS) {
-        lot->n = MIN(end - lot->first, (uint32_t)BATCH_DOCS);
+    while (row < end && !r) {
+        lot->first = row;
+        lot->n = MIN(end - row, (uint32_t)BATCH_DOCS);
+        row += lot->n;
         r = score_lot(p, lot, c, err);
     }
     return r;
