@@ -105,6 +105,9 @@ static int open_backends(struct engine *e, const struct engine_options *o, struc
         buf_printf(&path, "%s/meta.db", o->data_dir);
         r = metadata_sqlite_open(buf_str(&path), core->clock, &core->meta, err);
         if (!r) core->meta = metadata_cache(core->meta);
+        buf_clear(&path);
+        buf_printf(&path, "%s/names", o->data_dir);
+        core->names = delegation_new(buf_str(&path));
     }
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     if (!r) r = invoker_pool_open(o->threads ? o->threads : (unsigned)MAX(cores, 1), &core->invoker, err);
@@ -149,6 +152,7 @@ void engine_close(struct engine *e) {
     if (e->core.invoker) invoker_close(e->core.invoker);
     embedder_close(e->core.embedder);
     metadata_close(e->core.meta);
+    delegation_free(e->core.names);
     catalog_cache_free(e->core.catalog_cache);
     if (e->core.logs) e->core.logs->ops->close(e->core.logs);
     object_store_close(e->core.objects);
@@ -156,6 +160,22 @@ void engine_close(struct engine *e) {
     pthread_mutex_destroy(&e->core.lock);
     free(e->data_dir);
     free(e);
+}
+
+int engine_watch_names(struct engine *e, void (*recalled)(void *ctx), void *ctx, struct err *err) {
+    return delegation_watch(e->core.names, recalled, ctx, err);
+}
+
+void engine_unwatch_names(struct engine *e) {
+    delegation_unwatch(e->core.names);
+}
+
+bool engine_keep_names(struct engine *e) {
+    return delegation_take(e->core.names);
+}
+
+bool engine_keeps_names(const struct engine *e) {
+    return delegation_is_held(e->core.names);
 }
 
 const char *engine_data_dir(const struct engine *e) {

@@ -59,6 +59,17 @@ int engine_find_cid(struct engine *, const char *cid, struct collection_info *re
 int engine_create(struct engine *, const char *name, const char *schema_json, struct collection_info *ret,
                   struct err *);
 int engine_rename(struct engine *, const char *cid, const char *new_name, struct err *);
+
+/* Keeping names: while engine_keeps_names is true no process changes what a name leads to (the cid and the
+ * generation that engine_find found), so that it need not be found again. Who wants to change one has that
+ * recalled first: `recalled` is called, on a thread of its own, and what was kept must be forgotten when it
+ * returns. Names that lead nowhere are not covered. (backend/delegation.h) */
+int engine_watch_names(struct engine *, void (*recalled)(void *ctx), void *ctx, struct err *); /* once */
+void engine_unwatch_names(struct engine *); /* no more calls of `recalled` */
+/* From now on, if that is to be had; another time it may be. */
+bool engine_keep_names(struct engine *);
+bool engine_keeps_names(const struct engine *);
+
 /* Into the trash. before_seq > 0: the trash also offers the state as of that sequence number (rm -r): it must
  * have been marked with engine_mark. */
 int engine_drop(struct engine *, const char *cid, uint64_t before_seq, struct err *);

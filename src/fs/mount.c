@@ -43,6 +43,7 @@ static void *keeper_main(void *arg) {
         query_retire(&m->fs);
         places_tidy(&m->fs);
         work_sweep(&m->fs.work, mono_ms() - PLACE_PATIENCE_MS);
+        if (m->watches_names) engine_keep_names(m->fs.engine);
         if (__atomic_exchange_n(&m->fs.trim_wanted, 0, __ATOMIC_RELAXED)) malloc_trim(0);
     }
     return NULL;
@@ -142,7 +143,22 @@ void mount_option_text(const struct mount *m, struct buf *out) {
     if (o->mount_options && *o->mount_options) buf_printf(out, ",%s", o->mount_options);
 }
 
+static void on_recall(void *fs) {
+    ((struct fs *)fs)->forget_names(fs);
+}
+
+/* The kernel may keep names of collections if it can be made to forget them. */
+static int watch_names(struct mount *m, struct err *err) {
+    if (!m->fs.forget_names(&m->fs)) return 0;
+    int r = engine_watch_names(m->fs.engine, on_recall, &m->fs, err);
+    m->watches_names = !r;
+    if (!r) engine_keep_names(m->fs.engine);
+    return r;
+}
+
 int mount_watch(struct mount *m, struct err *err) {
+    int r = watch_names(m, err);
+    if (r) return r;
     int e = pthread_create(&m->signal_thread, NULL, signal_main, m);
     m->has_signal = e == 0;
     if (!e) e = pthread_create(&m->keeper_thread, NULL, keeper_main, m);
@@ -160,6 +176,7 @@ void mount_finish(struct mount *m) {
         pthread_join(m->signal_thread, NULL);
     }
     if (m->has_keeper) pthread_join(m->keeper_thread, NULL);
+    engine_unwatch_names(fs->engine);
     work_drain(&fs->work, DRAIN_MS);
     while (m->handles) { /* left open behind a detached mount point: what was sent is committed */
         struct handle *h = m->handles;

@@ -11,7 +11,7 @@ struct mount {
     struct loop *loop;
     void (*exit_loop)(struct mount *m); /* asks the loop to end */
     pthread_t signal_thread, keeper_thread;
-    bool has_signal, has_keeper;
+    bool has_signal, has_keeper, watches_names;
     bool detached; /* nothing of ours is at the mount point any more */
     bool greeting; /* atomic: the next answer is that to INIT, and the kernel can do parallel lookups */
     pthread_mutex_t handles_lock;

@@ -14,9 +14,10 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-/* How long the kernel may keep what cannot change, and the names of a collection's own directories: they are
- * there as long as the collection is, and each path leads through its name, which is never kept. Only who
- * stands inside a collection that another process drops can go on finding them, for so long. */
+/* How long the kernel may keep what cannot change, and names of collections while that can be recalled
+ * (engine_keeps_names); and the names of a collection's own directories: they are there as long as the
+ * collection is, and each path leads through its name. Only who stands inside a collection that another
+ * process drops can go on finding them, for so long. */
 enum { FS_TIMEOUT_LONG_S = 3600, FS_TIMEOUT_FIXED_S = 1, FS_READ_STORE_MAX = 128 * 1024 };
 
 struct place;
@@ -37,6 +38,8 @@ struct fs {
     uint64_t serial; /* atomic: for node keys that are never shared */
     /* Makes the kernel drop a name it has cached. Never called on a worker (it would deadlock). */
     void (*drop_name)(struct fs *fs, uint64_t parent_id, const char *name);
+    /* Makes the kernel ask again for every name it knows. Waits for nothing. False: it cannot do that. */
+    bool (*forget_names)(struct fs *fs);
     struct chunks answers; /* of queries */
     pthread_mutex_t retired_lock;
     struct retired *retired, **retired_tail; /* names of query results that are to be dropped, oldest first */

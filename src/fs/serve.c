@@ -14,6 +14,14 @@ static void drop_name(struct fs *fs, uint64_t parent_id, const char *name) {
     fuse_lowlevel_notify_inval_entry(mount_of(fs)->session, parent_id, name, strlen(name));
 }
 
+/* FUSE 7.44 (Linux 6.16): names that the kernel looked up before this do not count any more. It takes no lock
+ * of a directory, so it may be sent while a request that holds one waits for it. */
+enum { NOTIFY_INC_EPOCH = 8 };
+static bool forget_names(struct fs *fs) {
+    struct fuse_out_header h = {.len = sizeof h, .error = NOTIFY_INC_EPOCH};
+    return write(fuse_session_fd(mount_of(fs)->session), &h, sizeof h) == sizeof h;
+}
+
 /* ---- bytes to and from the kernel ---- */
 
 static ssize_t read_request(int fd, void *buffer, size_t size, void *fs) {
@@ -107,6 +115,7 @@ int fs_run(struct engine *engine, const struct fs_options *options, struct err *
     struct mount *m = xcalloc(1, sizeof *m);
     m->exit_loop = exit_loop;
     m->fs.drop_name = drop_name;
+    m->fs.forget_names = forget_names;
     int r = mount_start(m, engine, options, err);
     if (!r) r = new_session(m, err);
     if (!r) m->loop = m->fs.loop = loop_new(&reading, m->session, SIGUSR1, options->awake_us);

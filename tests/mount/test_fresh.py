@@ -1,8 +1,14 @@
 """What is written is seen: by the next read, by another mount, by the command line, at once."""
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
 
-from harness import append, check, equal, read, wait_for
+from harness import SLOW, Skip, append, check, equal, read, wait_for
 
 
 def test_read_your_writes(env):
@@ -153,3 +159,66 @@ def test_used_names_in_a_collection_that_is_replaced(env):
         check(not os.access(target, os.F_OK) and not os.path.exists(doc), "nothing has the name")
         for done in ("gone", "spare"):
             os.rmdir(a(done))
+
+
+def test_names_are_kept_until_another_process_changes_one(env):
+    """The kernel knows a collection's name without asking, even while the daemon stands still; then it is recalled."""
+    if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < (6, 16):
+        raise Skip("this kernel cannot be told to forget all names")
+    a, b = env.mount(name="a"), env.mount(name="b")
+    a.make("c", docs=[{"id": "old"}])
+    wait_for("the name to be kept", lambda: os.stat(a("c")) and keeps(a, "c"))
+    os.rename(b("c"), b("d"))
+    check(not os.path.exists(a("c")), "the old name is gone")
+    equal(sorted(a.docs("d")), ["old"])
+    wait_for("the new name to be kept", lambda: os.stat(a("d")) and keeps(a, "d"))
+    env.ldbfs("load", "--quiet", "d", "-", stdin='{"id":"more"}\n')
+    check(keeps(a, "d"), "writes recall nothing")
+    b.stop()
+    wait_for("the name to be kept with one mount", lambda: os.stat(a("d")) and keeps(a, "d"))
+    os.rename(a("d"), a("e"))
+    equal(sorted(os.listdir(a("e/docs"))), ["more.json", "old.json"])
+
+
+def keeps(m, name):
+    """Is the name known while nobody can answer? Needs no answer either way: a killed client is let go."""
+    os.kill(m.pid(), signal.SIGSTOP)
+    try:
+        code = "import os, sys; os.open(sys.argv[1], os.O_PATH)"
+        return not subprocess.run([sys.executable, "-c", code, m(name)], timeout=1).returncode
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        os.kill(m.pid(), signal.SIGCONT)
+
+
+def test_names_that_change_places_while_others_change_too(env):
+    """Each mount waits for what the other keeps while it changes names itself: nothing stands still, nothing is stale."""
+    a, b = env.mount(name="a"), env.mount(name="b")
+    for name in ("x", "y", "p"):
+        a.make(name, docs=[{"id": name}])
+    ended, failed = threading.Event(), []
+
+    def there_and_back():
+        try:
+            while not ended.is_set():
+                os.rename(a("p"), a("q"))
+                os.rename(a("q"), a("p"))
+        except OSError as e:
+            failed.append(e)
+
+    mover = threading.Thread(target=there_and_back)
+    mover.start()
+    try:
+        for i in range(60 // SLOW):
+            m, began = (a, b)[i % 2], time.monotonic()
+            for old, new in (("x", "t"), ("y", "x"), ("t", "y")):
+                os.rename(m(old), m(new))
+            want = ["x.json", "y.json"] if i % 2 else ["y.json", "x.json"]
+            for seen in (a, b):
+                equal([name for c in ("x", "y") for name in os.listdir(seen(f"{c}/docs"))], want, i)
+            check(time.monotonic() - began < 20 * SLOW, "a mount did not give back what it kept")
+    finally:
+        ended.set()
+        mover.join()
+    equal(failed, [])

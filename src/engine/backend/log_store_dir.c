@@ -1,14 +1,13 @@
 /* The write buffer in a directory, local or on NFS: pread and pwrite at explicit offsets, OFD locks, no mmap.
  */
 #include "backend/log_store.h"
+#include "util/local.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <linux/magic.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -212,17 +211,6 @@ static void dir_stamp(struct log_store *ls, const char *cid, struct log_stamp *r
     ret->known = changed + quiet_ms * 1000000 < ns_of(&now);
 }
 
-/* Filesystems whose attributes cannot lag behind what another machine did. */
-static bool is_local(int fd) {
-    static const long long local[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,  BTRFS_SUPER_MAGIC,
-                                      TMPFS_MAGIC,      F2FS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC};
-    struct statfs fs;
-    if (fstatfs(fd, &fs)) return false;
-    for (size_t i = 0; i < ARRAY_SIZE(local); i++)
-        if ((uint32_t)fs.f_type == (uint32_t)local[i]) return true;
-    return false;
-}
-
 static const struct log_store_ops dir_ops;
 
 static int dir_open(struct log_store *ls, const char *cid, const char *name, bool create,
@@ -391,7 +379,7 @@ int log_store_dir_open(const char *dir, struct log_store **ret, struct err *err)
     if (!r) e = sync_dir(s, "..");
     if (e && e != EACCES)
         r = err_sys(err, e, "could not sync \"%s\"", dir); /* EACCES: a parent not ours to read */
-    s->stamps = !r && is_local(s->dir_fd);
+    s->stamps = !r && file_is_local(s->dir_fd);
     if (r) {
         dir_close(&s->base);
         return r;

@@ -159,8 +159,8 @@ int catalog_create(struct core *core, struct catalog_record *rec, const struct s
     return r;
 }
 
-int catalog_update(struct core *core, const struct catalog_record *old, struct catalog_record *rec,
-                   struct err *err) {
+static int update(struct core *core, const struct catalog_record *old, struct catalog_record *rec,
+                  struct err *err) {
     char coll_sk[SK_SIZE], old_sk[SK_SIZE], new_sk[SK_SIZE], name_value[64];
     bool had = old->status <= COLL_ACTIVE, has = rec->status <= COLL_ACTIVE,
          same = !strcmp(old->name, rec->name);
@@ -184,6 +184,24 @@ int catalog_update(struct core *core, const struct catalog_record *old, struct c
         if (!catalog_find(core, rec->name, &other, NULL) && strcmp(other.cid, rec->cid))
             r = err_set(err, ERR_EXISTS, "a collection named \"%s\" exists", rec->name);
     }
+    return r;
+}
+
+/* Does the name that leads to a collection lead elsewhere from now on? A name that leads nowhere is not kept.
+ */
+static bool moves_name(const struct catalog_record *old, const struct catalog_record *rec) {
+    return old->status == COLL_ACTIVE &&
+           (rec->status != COLL_ACTIVE || strcmp(old->name, rec->name) || old->generation != rec->generation);
+}
+
+int catalog_update(struct core *core, const struct catalog_record *old, struct catalog_record *rec,
+                   struct err *err) {
+    int recall;
+    if (!core->names || !moves_name(old, rec)) return update(core, old, rec, err);
+    int r = delegation_recall(core->names, &recall, err);
+    if (r) return r;
+    r = update(core, old, rec, err);
+    delegation_resume(recall);
     return r;
 }
 

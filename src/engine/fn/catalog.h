@@ -37,7 +37,8 @@ int catalog_list(struct core *, catalog_visit *, void *ctx, struct err *); /* ev
 int catalog_create(struct core *, struct catalog_record *, const struct schema *, struct err *);
 /* Compare-and-set of a record read before; old_name != rec->name renames, leaving ACTIVE frees the name,
  * becoming ACTIVE from TRASH takes it. ERR_EXISTS: name taken. ERR_CONFLICT: somebody else changed the
- * record. */
+ * record. What an ACTIVE record's name leads to (the collection and its generation) changes only after who
+ * keeps names (core->names) has given them back. */
 int catalog_update(struct core *, const struct catalog_record *old, struct catalog_record *rec, struct err *);
 int catalog_purge(struct core *, const struct catalog_record *, struct err *); /* removes every item of it */
 

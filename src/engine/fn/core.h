@@ -1,6 +1,7 @@
 /* What every function of the system works with: the four backends, clock and randomness, and the collections
  * this process has open. Thread-safe; `colls` is guarded by `lock`. */
 #pragma once
+#include "backend/delegation.h"
 #include "backend/embedder.h"
 #include "backend/invoker.h"
 #include "backend/log_store.h"
@@ -19,6 +20,7 @@ struct core {
     struct object_store *objects;
     struct log_store *logs;
     struct metadata *meta;
+    struct delegation *names; /* what names lead to; NULL: nobody keeps that */
     struct catalog_cache *catalog_cache;
     struct invoker *invoker;
     struct embedder *embedder; /* opens nothing before it is used */
