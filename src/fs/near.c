@@ -102,7 +102,8 @@ static void look(struct near *n, int client, int64_t now_us) {
 }
 
 void near_follow(struct near *n, int client, bool alone, int64_t now_us) {
-    bool follow = alone && client > 0 && now_us >= n->rest_until_us;
+    if (alone && client <= 0) return; /* the end of an open file: nobody's, and no reason to let go */
+    bool follow = alone && now_us >= n->rest_until_us;
     if (follow && (client != n->client || !n->due--)) {
         look(n, client, now_us);
         follow = now_us >= n->rest_until_us;

@@ -90,6 +90,8 @@ static bool has_quota(char *group) {
 
 bool thread_time_is_limited(void) {
     char text[TEXT_SIZE], quota[64];
+    cpu_set_t now;
+    if (!sched_getaffinity(0, sizeof now, &now) && CPU_COUNT(&now) == 1) return true;
     text_read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", quota, sizeof quota); /* version 1, in a container */
     if (quota[0] >= '0' && quota[0] <= '9') return true;
     text_read("/proc/self/cgroup", text, sizeof text);

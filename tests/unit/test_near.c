@@ -114,6 +114,11 @@ TEST(follows_a_client_that_is_alone) {
     CHECK(thread_held() == -1);
     near_follow(&near, a.id, true, 5);
     CHECK(only(a.processor));
+    near_follow(&near, 0, true, 5);
+    CHECK(only(a.processor));
+    near_follow(&near, 0, false, 5);
+    CHECK(thread_held() == -1);
+    near_follow(&near, a.id, true, 5);
     client_stop(&a);
     client_stop(&b);
     for (int i = 0; i < 200; i++) near_follow(&near, a.id, true, 6); /* has ended */
@@ -146,6 +151,13 @@ static int64_t used_us(clockid_t clock) {
     struct timespec t;
     clock_gettime(clock, &t);
     return t.tv_sec * 1000000ll + t.tv_nsec / 1000;
+}
+
+TEST(nothing_is_kept_awake_on_one_processor) {
+    cpu_set_t before = allowed();
+    CHECK(thread_hold(first_of(&before)) && thread_time_is_limited() && !awake_start(1000));
+    thread_let_go();
+    CHECK(thread_time_is_limited() || CPU_COUNT(&before) > 1);
 }
 
 TEST(awake_only_while_there_are_requests) {
