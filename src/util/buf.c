@@ -140,7 +140,7 @@ void buf_add_json_string(struct buf *b, const char *s, size_t len) {
     buf_addc(b, '"');
 }
 
-enum { CHUNK = 32 * 1024, CHUNK_KEPT_MAX = 8 * CHUNK };
+enum { CHUNK = 64 * 1024, CHUNK_KEPT_MAX = 4 * CHUNK };
 
 struct arena_chunk {
     struct arena_chunk *next;
@@ -200,6 +200,11 @@ void *arena_alloc(struct arena *a, size_t size) {
     void *p = a->next;
     a->next += size;
     return p;
+}
+
+void *arena_alloc_lines(struct arena *a, size_t size) {
+    uintptr_t p = (uintptr_t)arena_alloc(a, size + CACHE_LINE - 16);
+    return (void *)((p + CACHE_LINE - 1) & ~(uintptr_t)(CACHE_LINE - 1));
 }
 
 void *arena_zalloc(struct arena *a, size_t size) {

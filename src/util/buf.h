@@ -65,6 +65,9 @@ struct arena {
 #define ARENA_INIT                                                                                           \
     { 0 }
 void *arena_alloc(struct arena *a, size_t size);
+enum { CACHE_LINE = 64 };
+void *arena_alloc_lines(struct arena *a,
+                        size_t size); /* aligned to cache lines: for arrays that are run over */
 void *arena_zalloc(struct arena *a, size_t size);
 char *arena_strndup(struct arena *a, const char *s, size_t len); /* NUL-terminated copy */
 /* Forgets everything but keeps one chunk for reuse. */

@@ -18,6 +18,6 @@ int thread_held(void);
 int thread_processor(int id);
 /* The calling thread gets the least share of a processor that others want, too. */
 bool thread_give_way(void);
-/* Is the processor time of this process limited (cgroups' quota, or the caller may run on one processor only)?
- * Then what one thread takes all others lack. */
+/* Is the processor time of this process limited (cgroups' quota, or the caller may run on one processor
+ * only)? Then what one thread takes all others lack. */
 bool thread_time_is_limited(void);

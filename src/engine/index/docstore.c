@@ -295,8 +295,10 @@ int docstore_get(const struct docstore *d, uint32_t docno, struct buf *out, stru
     const uint8_t *p;
     uint32_t len;
     int r = docstore_peek(d, NULL, docno, &p, &len, err);
-    if (!r) buf_add(out, p, len);
-    return r;
+    if (r) return r;
+    buf_reserve(out, (size_t)len + 1); /* whoever makes it a string need not copy it */
+    buf_add(out, p, len);
+    return 0;
 }
 
 int docstore_size(const struct docstore *d, uint32_t docno, uint32_t *ret, struct err *err) {

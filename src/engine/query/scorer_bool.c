@@ -354,8 +354,8 @@ static struct scorer *window_new(struct search_ctx *ctx, const struct parts *p, 
     o->must = p->must;
     o->need = need;
     o->size = WINDOW_FIRST;
-    if (scored) o->sums = arena_alloc(&ctx->arena, WINDOW_DOCS * sizeof *o->sums);
-    if (need > 1) o->counts = arena_alloc(&ctx->arena, WINDOW_DOCS * sizeof *o->counts);
+    if (scored) o->sums = arena_alloc_lines(&ctx->arena, WINDOW_DOCS * sizeof *o->sums);
+    if (need > 1) o->counts = arena_alloc_lines(&ctx->arena, WINDOW_DOCS * sizeof *o->counts);
     settle_all(o->clauses, o->n);
     settle_all(o->filter, o->n_filter);
     settle_all(o->barred, o->n_barred);

@@ -205,7 +205,7 @@ int scorer_sparse_new(struct search_ctx *ctx, const struct query_node *node, flo
     s->hi = ctx->hi;
     s->boost = boost;
     s->size = WINDOW_FIRST;
-    if (scored) s->sums = arena_alloc(&ctx->arena, WINDOW_DOCS * sizeof *s->sums);
+    if (scored) s->sums = arena_alloc_lines(&ctx->arena, WINDOW_DOCS * sizeof *s->sums);
     int r = open_terms(ctx, node, s, err);
     if (r || !s->n) return r;
     s->base.cost = MIN(s->base.cost, (uint64_t)(ctx->hi - ctx->lo));

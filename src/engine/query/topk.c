@@ -218,7 +218,7 @@ static int offer_all(struct topk *k, const double *sums, uint32_t n_optional, st
 }
 
 static int by_sums(struct topk *k, uint32_t n_optional, struct err *err) {
-    if (!k->sums) k->sums = arena_alloc(&k->ctx->arena, MATCH_WINDOW * sizeof *k->sums);
+    if (!k->sums) k->sums = arena_alloc_lines(&k->ctx->arena, MATCH_WINDOW * sizeof *k->sums);
     memset(k->sums, 0, 64 * k->n_words * sizeof *k->sums);
     for (uint32_t i = n_optional; i < k->leaves.n; i++) add_leaf(k, k->leaves.all[i]);
     memcpy(k->candidates, k->bits, k->n_words * sizeof *k->bits);
