@@ -3,6 +3,7 @@
 
 #include "util/buf.h"
 #include "util/clock.h"
+#include "util/spare.h"
 #include "util/thread.h"
 
 #include <semaphore.h>
@@ -43,7 +44,12 @@ static void *awake_main(void *arg) {
     struct awake *a = arg;
     if (!thread_give_way()) return NULL;
     while (!__atomic_load_n(&a->end, __ATOMIC_SEQ_CST)) {
-        while (is_time(a)) spin();
+        spare_begin_helping();
+        while (is_time(a)) {
+            spare_help();
+            spin();
+        }
+        spare_end_helping();
         __atomic_store_n(&a->asleep, true, __ATOMIC_SEQ_CST);
         if (is_time(a) && __atomic_exchange_n(&a->asleep, false, __ATOMIC_SEQ_CST)) continue;
         while (sem_wait(&a->poked)) {

@@ -8,7 +8,7 @@
  * Awake: while requests come, a thread of the lowest priority keeps a processor awake; awake_us after the
  * last request it sleeps. It is not of the idle class, because where such a thread runs counts as free, and
  * clients are moved there. There is none where processor time is limited: it would be taken from the
- * requests.
+ * requests. As it is awake anyway, it helps with what comes in pieces (util/spare.h).
  *
  * Near: the thread that reads follows its client to the client's processor, so that no other one has to be
  * woken. Only as long as requests come one after the other, and as long as clients stay where they are: where

@@ -2,6 +2,9 @@
  * merged and for any number of shards, and deletes by such filters. */
 #include "engine_test.h"
 #include "util/codec.h"
+#include "util/spare.h"
+
+#include <pthread.h>
 
 static const char *const specs[] = {
     "title:whael~",
@@ -19,13 +22,17 @@ static const char *const specs[] = {
 enum { N_SPECS = sizeof specs / sizeof *specs, N_DOCS = 60 };
 static char expected[N_SPECS][4000];
 
-static void write_docs(struct engine *e, const char *cid, int from, int to, const char *extra) {
+static void make_doc(char doc[300], int i, const char *extra) {
     static const char *const words[] = {"whale", "whales", "while", "wheel", "boat",
                                         "boats", "ship",   "coat",  "shop",  "whole"};
+    snprintf(doc, 300, "{\"id\":\"d%d\",\"title\":\"%s %s %s%s\",\"n\":%d,\"v\":[%d,%d]}", i, words[i % 10],
+             words[i * 7 / 3 % 10], words[i / 4 % 10], extra, i, i % 7 + 1, i % 5);
+}
+
+static void write_docs(struct engine *e, const char *cid, int from, int to, const char *extra) {
     for (int i = from; i < to; i++) {
         char doc[300];
-        snprintf(doc, sizeof doc, "{\"id\":\"d%d\",\"title\":\"%s %s %s%s\",\"n\":%d,\"v\":[%d,%d]}", i,
-                 words[i % 10], words[i * 7 / 3 % 10], words[i / 4 % 10], extra, i, i % 7 + 1, i % 5);
+        make_doc(doc, i, extra);
         if (put(e, cid, INGEST_UPSERT, doc) != 1) fprintf(stderr, "put: %s %s\n", last_verdict, err.text);
     }
 }
@@ -74,6 +81,69 @@ TEST(same_answers_in_every_state) {
     CHECK_OK(engine_merge(e, c.cid, true, &err));
     CHECK(!differ(e, c.cid));
     done(e);
+}
+
+static void *help(void *end) {
+    spare_begin_helping();
+    while (!__atomic_load_n((int *)end, __ATOMIC_ACQUIRE)) spare_help();
+    spare_end_helping();
+    return NULL;
+}
+
+/* How many of the documents of the answer are not what was written. */
+static int count_wrong(struct engine *e, const char *cid, const char *spec, uint32_t n, const char *extra) {
+    struct query_request req;
+    struct answer *a;
+    struct view *v;
+    char doc[300];
+    int wrong = 0;
+    query_request_init(&req);
+    if (query_request_parse_spec(spec, strlen(spec), &req, &err) || engine_view_live(e, cid, true, &v, &err))
+        return 1;
+    int r = engine_query(e, v, "c", &req, NULL, &a, &err);
+    for (uint32_t i = 0; !r && i < a->n_hits; i++) {
+        const struct answer_hit *h = &a->hits[i];
+        make_doc(doc, atoi(h->id + 1), extra);
+        bool big = !strncmp(h->id, "big", 3);
+        wrong += big ? h->doc_len < 300000 : strcmp(h->doc, doc) || h->doc_len != strlen(doc);
+    }
+    wrong += r || a->n_hits != n;
+    if (!r) answer_free(a);
+    view_unref(v);
+    query_request_release(&req);
+    return wrong;
+}
+
+/* Documents that two threads read are those that were written, from the tail, from segments, while views come
+ * and go; and where they are too much for that. */
+TEST(documents_with_help) {
+    struct collection_info c;
+    struct engine *e = start(&c);
+    pthread_t helper;
+    int end = 0, wrong = 0;
+    CHECK(e && !pthread_create(&helper, NULL, help, &end));
+    for (int round = 0; round < 6; round++) {
+        char extra[20];
+        snprintf(extra, sizeof extra, " r%d", round);
+        write_docs(e, c.cid, 0, N_DOCS, extra);
+        for (int i = 0; i < 100; i++) {
+            wrong += count_wrong(e, c.cid, "*:*?size=64", N_DOCS, extra);
+            wrong += count_wrong(e, c.cid, "*:*?size=5&from=3", 5, extra);
+            if (i == 50 && engine_build(e, c.cid, NULL, &err)) wrong++;
+        }
+    }
+    char *big = malloc(400000);
+    snprintf(big, 100, "{\"id\":\"big\",\"n\":7,\"text\":\"");
+    size_t len = strlen(big);
+    memset(big + len, 'x', 300000);
+    memcpy(big + len + 300000, "\"}", 3);
+    CHECK(put(e, c.cid, INGEST_UPSERT, big) == 1);
+    free(big);
+    wrong += count_wrong(e, c.cid, "*:*?size=64", N_DOCS + 1, " r5");
+    __atomic_store_n(&end, 1, __ATOMIC_RELEASE);
+    pthread_join(helper, NULL);
+    done(e);
+    CHECK(wrong == 0);
 }
 
 /* Of two parts, so that the words are those of both. */

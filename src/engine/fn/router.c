@@ -1,6 +1,7 @@
 /* The Router. A query runs on one view from beginning to end: one root, one end of the log. */
 #include "fn/router.h"
 #include "fn/deadline.h"
+#include "fn/documents.h"
 #include "fn/embed.h"
 #include "fn/executor.h"
 #include "fn/gateway.h"
@@ -346,6 +347,7 @@ static int fetch_ahead(const struct routing *rt, const struct search_hit *hits, 
 
 static int fetch(const struct routing *rt, struct search_result *found, struct answer *a, struct err *err) {
     uint32_t from = MIN(rt->req->from, found->n_hits), n = MIN(rt->req->size, found->n_hits - from);
+    bool with_documents = rt->req->format != FORMAT_IDS;
     int ahead = fetch_ahead(rt, found->hits + from, n, err);
     if (ahead) return ahead;
     a->total = found->total;
@@ -355,14 +357,17 @@ static int fetch(const struct routing *rt, struct search_result *found, struct a
     a->facets = found->facets;
     found->facets = NULL;
     a->hits = xcalloc(n, sizeof *a->hits);
+    a->n_hits = n;
+    if (with_documents && object_can_map(rt->core->objects))
+        documents_ahead(rt->view, found->hits + from, n, a->hits);
     for (uint32_t i = 0; i < n; i++) {
         struct search_hit *h = &found->hits[from + i];
-        struct answer_hit *out = &a->hits[a->n_hits++];
+        struct answer_hit *out = &a->hits[i];
         struct buf doc = BUF_INIT;
         if (rt->deadline.stop)
             return err_set(err, rt->deadline.stop == 1 ? ERR_CANCELED : ERR_TIMEOUT, "the query was stopped");
         int r = rt->req->explain ? explain(rt, h, out, err) : 0;
-        if (!r && rt->req->format != FORMAT_IDS) {
+        if (!r && with_documents && !out->doc) {
             r = segment_doc(rt->view->parts[h->part_no].segment, h->docno, &doc, err);
             buf_str(&doc);
             out->doc = (char *)buf_detach(&doc, &out->doc_len);

@@ -175,6 +175,15 @@ int segment_doc(const struct segment *s, uint32_t docno, struct buf *out, struct
     return docstore_get(&s->docs, docno, out, err);
 }
 
+int segment_doc_to(const struct segment *s, uint32_t docno, uint8_t *to, uint32_t size, struct err *err) {
+    const uint8_t *p;
+    uint32_t len;
+    int r = docstore_peek(&s->docs, NULL, docno, &p, &len, err);
+    if (!r && len != size) r = err_set(err, ERR_INVALID, "the document has %u bytes, not %u", len, size);
+    if (!r) memcpy(to, p, size);
+    return r;
+}
+
 int segment_doc_size(const struct segment *s, uint32_t docno, uint32_t *ret, struct err *err) {
     return docstore_size(&s->docs, docno, ret, err);
 }

@@ -1,0 +1,29 @@
+/* Work in pieces that a thread may help with which is awake and has nothing to do: taking a piece costs it no
+ * wake-up. Nobody waits for that thread, which may lose its processor at any time and for long: a piece that
+ * it has begun and does not finish soon is left to it, and whoever needs the piece makes it again. So a piece
+ * must write to nothing but the job's own memory, and depend on no other piece. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { SPARE_PIECES_MAX = 64 };
+struct spare_job {
+    uint32_t n; /* pieces, at most SPARE_PIECES_MAX */
+    void (*piece)(struct spare_job *, uint32_t i);
+    void (*free)(struct spare_job *); /* by whoever is the last to look at the job */
+    /* private, zeros at first; atomic */
+    uint64_t taken, done;
+    uint32_t refs;
+};
+
+/* Is there a thread that helps, most likely? */
+bool spare_is_there(void);
+/* Does the pieces, with help if there is any. Returns those that are done, bit i for piece i; the job's
+ * memory may be looked at until spare_end. */
+uint64_t spare_run(struct spare_job *);
+void spare_end(struct spare_job *);
+
+/* ---- the thread that helps ---- */
+void spare_begin_helping(void);
+void spare_help(void); /* does what there is to do just now; again and again */
+void spare_end_helping(void);
