@@ -312,7 +312,7 @@ def ack_rows_on_one(bench, client, m, plain, count):
         got = interleave(bench.rounds, work)
         if how:
             rows.append(acknowledgement(got, how))
-        rows.append(Row(f"write + fdatasync by a FUSE filesystem that does nothing else (as many requests){how}",
+        rows.append(Row(f"write + fdatasync by a FUSE filesystem that does nothing else (LOOKUP, OPEN, WRITE, FLUSH, RELEASE){how}",
                         peers=microseconds(median(r["p50_us"] for r in got["static"]))))
     static.close()
     return rows

@@ -86,6 +86,44 @@ TEST(formats) {
     answer_free(a);
 }
 
+static void check_score(struct buf *out, float score, int *ret_wrong) {
+    char text[32];
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)score);
+        if (strtof(text, NULL) == score) break;
+    }
+    buf_clear(out);
+    answer_add_score(out, score);
+    if (strcmp(buf_str(out), text) && (*ret_wrong)++ < 10)
+        fprintf(stderr, "%s, not %s\n", buf_str(out), text);
+}
+
+/* The fewest digits, as the C library prints them: everywhere, and around each power of ten and each short
+ * decimal. */
+TEST(scores_as_the_library_prints_them) {
+    struct buf out = BUF_INIT;
+    uint32_t x = 2463534242u;
+    int wrong = 0;
+    for (int i = 0; i < 300000; i++) {
+        float score, near = (float)(i % 2000) / 8 + (float)(i / 2000) / 1000;
+        x ^= x << 13, x ^= x >> 17, x ^= x << 5;
+        uint32_t bits = i % 4 ? (x & 0x81ffffff) + 0x37000000 + (x >> 29 << 24) : x;
+        memcpy(&score, &bits, 4);
+        if (isfinite(score)) check_score(&out, score, &wrong);
+        check_score(&out, i % 2 ? near : nextafterf(near, INFINITY), &wrong);
+        check_score(&out, nextafterf(-near, 0), &wrong);
+    }
+    for (int power = -9; power <= 9; power++) {
+        float at = powf(10, (float)power), low = at, high = at;
+        for (int i = 0; i < 1000; i++, low = nextafterf(low, 0), high = nextafterf(high, INFINITY)) {
+            check_score(&out, low, &wrong);
+            check_score(&out, -high, &wrong);
+        }
+    }
+    buf_release(&out);
+    CHECK(wrong == 0);
+}
+
 /* Every score reads back to the same float32, and short ones are short. */
 TEST(scores_round_trip) {
     const char *const docs[] = {"{}"};

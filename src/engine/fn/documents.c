@@ -2,7 +2,11 @@
 #include "fn/documents.h"
 #include "util/spare.h"
 
-enum { FEW = 4 /* not worth it */, BYTES_MAX = 256 * 1024 };
+enum {
+    FEW = 4, /* not worth it */
+    BYTES_MAX = 256 * 1024,
+    PREFETCHED_MAX = 16, /* what the first caches hold */
+};
 
 struct document {
     const struct segment *segment;
@@ -53,6 +57,8 @@ static struct documents *plan(const struct view *v, const struct search_hit *hit
  */
 void documents_ahead(const struct view *v, const struct search_hit *hits, uint32_t n,
                      struct answer_hit *out) {
+    for (uint32_t i = 0; i < MIN(n, (uint32_t)PREFETCHED_MAX); i++)
+        segment_doc_prefetch(v->parts[hits[i].part_no].segment, hits[i].docno);
     if (n < FEW || n > SPARE_PIECES_MAX || v->pin[0] || !spare_is_there()) return;
     struct documents *all = plan(v, hits, n);
     if (!all) return;

@@ -8,7 +8,7 @@
 #include "index/fetch.h"
 #include "index/index.h"
 
-enum { ZSTD_LEVEL = 1, WORTH_COMPRESSING = 128 };
+enum { ZSTD_LEVEL = 1, WORTH_COMPRESSING = 128, PREFETCH_BYTES = 2048 };
 
 /* ---- writing ---- */
 
@@ -289,6 +289,15 @@ int docstore_peek(const struct docstore *d, struct doc_cache *cache, uint32_t do
     if (!r) r = read_block(d, cache, &b, &p, err);
     if (!r) *ret = p + from;
     return r;
+}
+
+void docstore_prefetch(const struct docstore *d, uint32_t docno) {
+    struct block b;
+    const uint8_t *p;
+    if (find_block(d, docno, &b, NULL)) return;
+    if (blob_need(d->blob, d->place.blocks_off + b.off, b.packed_len, &p, NULL)) return;
+    for (uint32_t i = 0; i < MIN(b.packed_len, (uint32_t)PREFETCH_BYTES); i += CACHE_LINE)
+        __builtin_prefetch(p + i);
 }
 
 int docstore_get(const struct docstore *d, uint32_t docno, struct buf *out, struct err *err) {

@@ -175,6 +175,10 @@ int segment_doc(const struct segment *s, uint32_t docno, struct buf *out, struct
     return docstore_get(&s->docs, docno, out, err);
 }
 
+void segment_doc_prefetch(const struct segment *s, uint32_t docno) {
+    docstore_prefetch(&s->docs, docno);
+}
+
 int segment_doc_to(const struct segment *s, uint32_t docno, uint8_t *to, uint32_t size, struct err *err) {
     const uint8_t *p;
     uint32_t len;

@@ -182,6 +182,9 @@ int selection_add(struct selection *s, const struct answer_hit *hit, struct buf 
 
 /* A document may be stored over several lines; a line break cannot stand inside a JSON string. */
 static void join_lines(struct buf *out, size_t start) {
+    const uint8_t *text = out->data + start;
+    size_t len = out->len - start;
+    if (!memchr(text, '\n', len) && !memchr(text, '\r', len)) return; /* nearly always */
     size_t to = start;
     for (size_t i = start; i < out->len; i++)
         if (out->data[i] != '\n' && out->data[i] != '\r') out->data[to++] = out->data[i];
@@ -190,13 +193,53 @@ static void join_lines(struct buf *out, size_t start) {
 
 /* ---- formats ---- */
 
+enum { SCORE_DIGITS_MIN = 6, SCORE_DIGITS_MAX = 9 /* always enough to read a float back */ };
+
+/* number / 10^decimals, decimals > 0, without zeros at its end. */
+static void add_decimal(struct buf *out, bool negative, uint64_t number, int decimals) {
+    char text[32], *at = text + sizeof text;
+    for (; decimals && number % 10 == 0; decimals--) number /= 10;
+    bool fraction = decimals > 0;
+    for (; decimals; decimals--, number /= 10) *--at = (char)('0' + number % 10);
+    if (fraction) *--at = '.';
+    do {
+        *--at = (char)('0' + number % 10);
+    } while (number /= 10);
+    if (negative) *--at = '-';
+    buf_add(out, at, (size_t)(text + sizeof text - at));
+}
+
+/* What "%.*g" prints, with the fewest digits that read back: for 0.0001 <= |score| < 100000, where that is no
+ * exponent. score * 10^decimals is exact: 24 bits times 5^12 (28 bits) fit a double. False: it is not certain
+ * that the number read back is this score (it is close to the middle of two floats), or it has a digit more.
+ */
+static bool add_plain_score(struct buf *out, float score) {
+    static const double tens[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12};
+    double size = fabs((double)score);
+    if (!(size >= 1e-4 && size < 1e5)) return false;
+    int point = 5; /* digits in front of the point; below 1: 0 and less, zeros behind it */
+    while (point > -3 && size < (point > 0 ? tens[point - 1] : 1 / tens[1 - point])) point--;
+    for (int digits = SCORE_DIGITS_MIN; digits <= SCORE_DIGITS_MAX; digits++) {
+        int decimals = digits - point;
+        double rounded = nearbyint(size * tens[decimals]), back = rounded / tens[decimals];
+        if (rounded >= tens[digits]) return false;
+        float low = (float)nextafter(back, 0), high = (float)nextafter(back, INFINITY);
+        if (low != high) return false;
+        if ((double)low != size) continue;
+        add_decimal(out, score < 0, (uint64_t)rounded, decimals);
+        return true;
+    }
+    return false;
+}
+
 void answer_add_score(struct buf *out, float score) {
     char text[32];
     if (!isfinite(score)) {
         buf_adds(out, "null");
         return;
     }
-    for (int digits = 6; digits <= 9; digits++) {
+    if (add_plain_score(out, score)) return;
+    for (int digits = SCORE_DIGITS_MIN; digits <= SCORE_DIGITS_MAX; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, (double)score);
         if (strtof(text, NULL) == score) break;
     }
