@@ -45,6 +45,7 @@ struct collection_info {
     char cid[CID_SIZE], name[NAME_SIZE];
     int64_t created_ms, updated_ms, dropped_ms; /* dropped_ms: trash only */
     uint64_t generation; /* grows with every restore: open nodes of an older one are stale */
+    uint64_t written;    /* grows with every change of what is here */
     uint32_t n_shards;
     char source_cid[CID_SIZE]; /* clone of; "" otherwise */
     char source_version[VERSION_ID_SIZE];

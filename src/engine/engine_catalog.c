@@ -13,6 +13,7 @@ void collection_info_of(const struct catalog_record *rec, struct collection_info
                                     .updated_ms = rec->updated_ms,
                                     .dropped_ms = rec->dropped_ms,
                                     .generation = rec->generation,
+                                    .written = rec->item_version,
                                     .n_shards = rec->n_shards};
     memcpy(ret->cid, rec->cid, sizeof ret->cid);
     memcpy(ret->name, rec->name, sizeof ret->name);

@@ -19,7 +19,7 @@ struct loop_ops {
      * be no more. */
     int (*receive)(void *ctx, void *buffer);
     void (*process)(void *ctx, void *buffer);
-    /* The id of the thread that waits for the request in the buffer; 0: not known. */
+    /* The id of the thread that waits for the request in the buffer; 0: not known, -1: nobody does. */
     int (*client)(void *buffer);
     /* Are more requests waiting? */
     bool (*pending)(void *ctx);

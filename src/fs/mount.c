@@ -1,5 +1,6 @@
 /* The life of a mount: start, the keeper, the signals that end it, the end. */
 #include "mount.h"
+#include "util/spare.h"
 
 #include <malloc.h>
 #include <signal.h>
@@ -42,6 +43,7 @@ static void *keeper_main(void *arg) {
         usleep(KEEPER_STEP_US);
         query_retire(&m->fs);
         places_tidy(&m->fs);
+        spare_tidy();
         work_sweep(&m->fs.work, mono_ms() - PLACE_PATIENCE_MS);
         if (m->watches_names) engine_keep_names(m->fs.engine);
         if (__atomic_exchange_n(&m->fs.trim_wanted, 0, __ATOMIC_RELAXED)) malloc_trim(0);

@@ -75,6 +75,7 @@ void awake_stop(struct awake *a) {
     __atomic_store_n(&a->end, true, __ATOMIC_SEQ_CST);
     sem_post(&a->poked);
     pthread_join(a->thread, NULL);
+    spare_tidy();
     sem_destroy(&a->poked);
     free(a);
 }
@@ -108,8 +109,8 @@ static void look(struct near *n, int client, int64_t now_us) {
 }
 
 void near_follow(struct near *n, int client, bool alone, int64_t now_us) {
-    if (alone && client <= 0) return; /* the end of an open file: nobody's, and no reason to let go */
-    bool follow = alone && now_us >= n->rest_until_us;
+    if (alone && client < 0) return;
+    bool follow = alone && client > 0 && now_us >= n->rest_until_us;
     if (follow && (client != n->client || !n->due--)) {
         look(n, client, now_us);
         follow = now_us >= n->rest_until_us;

@@ -32,6 +32,6 @@ struct near {
     unsigned looks, moves; /* how often it was looked after, and was found elsewhere */
     int64_t rest_us, rest_until_us;
 };
-/* A request of this thread was received; alone: no other request is being worked on. client 0: not known, and
- * nothing changes. */
+/* A request of this thread was received; alone: no other request is being worked on. client as
+ * loop.h has it: of what nobody waits for nothing changes. */
 void near_follow(struct near *, int client, bool alone, int64_t now_us);

@@ -14,10 +14,10 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-/* How long the kernel may keep what cannot change, and names of collections while that can be recalled
- * (engine_keeps_names); and the names of a collection's own directories: they are there as long as the
- * collection is, and each path leads through its name. Only who stands inside a collection that another
- * process drops can go on finding them, for so long. */
+/* How long the kernel may keep what cannot change; and the names of collections, while that can be recalled
+ * (engine_keeps_names), and of a collection's own directories: they are there as long as the collection is,
+ * and each path leads through its name. Only who stands inside a collection that another process drops can go
+ * on finding them, for so long. */
 enum { FS_TIMEOUT_LONG_S = 3600, FS_TIMEOUT_FIXED_S = 1, FS_READ_STORE_MAX = 128 * 1024 };
 
 struct place;
@@ -178,6 +178,7 @@ struct place {
     int refs;
     bool frozen; /* a snapshot: everything in it is read-only */
     char cid[CID_SIZE], name[NAME_SIZE], version[VERSION_ID_SIZE];
+    uint64_t named;       /* collection_info.written of the name; by places_lock */
     pthread_mutex_t lock; /* everything below */
     struct view *view;    /* the last one used; dropped when idle */
     int64_t used_ms;

@@ -178,8 +178,7 @@ static int root_rename(struct call *c, struct node *dir, const char *name, struc
     int r = engine_find(c->fs->engine, name, &info, &c->err);
     if (!r) r = engine_rename(c->fs->engine, info.cid, new_name, &c->err);
     if (r) return r;
-    snprintf(info.name, sizeof info.name, "%s", new_name);
-    place_unref(c->fs, place_live(c->fs, &info));
+    if (!engine_find_cid(c->fs->engine, info.cid, &info, NULL)) place_unref(c->fs, place_live(c->fs, &info));
     return 0;
 }
 

@@ -172,7 +172,7 @@ static void reply_entry(struct request *r, struct node *n) {
     struct fuse_entry_param e;
     if (n->ops->stat && !S_ISDIR(__atomic_load_n(&n->mode, __ATOMIC_RELAXED))) n->ops->stat(&r->call, n);
     fill_entry(fs, n, &e);
-    if (r->names_kept && n->ops == &collection_ops) e.entry_timeout = FS_TIMEOUT_LONG_S;
+    if (r->names_kept && n->ops == &collection_ops) e.entry_timeout = FS_TIMEOUT_FIXED_S;
     end_interrupts(r);
     inode_looked_up(&fs->inodes, n);
     if (fuse_reply_entry(r->req, &e)) inode_forget(fs, n->id, 1);

@@ -33,7 +33,8 @@ struct place *place_live(struct fs *fs, const struct collection_info *info) {
         fs->places = p; /* the list's reference is never given back: one small struct per collection seen */
     }
     place_ref(p);
-    memcpy(p->name, info->name, sizeof p->name);
+    if (info->written >= p->named) memcpy(p->name, info->name, sizeof p->name);
+    p->named = MAX(p->named, info->written);
     pthread_mutex_unlock(&fs->places_lock);
     return p;
 }

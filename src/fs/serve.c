@@ -82,7 +82,11 @@ static bool pending(void *ctx) {
 
 static int client(void *buffer) {
     const struct fuse_buf *b = buffer;
-    return b->flags & FUSE_BUF_IS_FD ? 0 : (int)((const struct fuse_in_header *)b->mem)->pid;
+    const struct fuse_in_header *h = b->mem;
+    if (b->flags & FUSE_BUF_IS_FD) return 0;
+    bool nobodys = h->opcode == FUSE_RELEASE || h->opcode == FUSE_RELEASEDIR || h->opcode == FUSE_FORGET ||
+                   h->opcode == FUSE_BATCH_FORGET;
+    return nobodys ? -1 : (int)h->pid;
 }
 
 static void *buffer_new(void *ctx) {

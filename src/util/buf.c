@@ -140,7 +140,7 @@ void buf_add_json_string(struct buf *b, const char *s, size_t len) {
     buf_addc(b, '"');
 }
 
-enum { CHUNK = 64 * 1024, CHUNK_KEPT_MAX = 4 * CHUNK };
+enum { CHUNK = 33 * 1024 /* a query's sums of 32 KB fit */, CHUNK_KEPT_MAX = 8 * CHUNK };
 
 struct arena_chunk {
     struct arena_chunk *next;
@@ -153,7 +153,7 @@ struct arena_chunk {
 #ifdef __SANITIZE_ADDRESS__
 enum { THREAD_CHUNKS = 0 };
 #else
-enum { THREAD_CHUNKS = 4 };
+enum { THREAD_CHUNKS = 8 };
 #endif
 static __thread struct arena_chunk *kept[THREAD_CHUNKS + 1];
 static __thread unsigned n_kept;

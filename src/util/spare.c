@@ -6,7 +6,7 @@
 
 enum { PATIENCE_US = 30 /* for a piece that the other one has begun: longer than most take */ };
 
-static struct spare_job *offered; /* atomic, as the next one */
+static struct spare_job *offered, *left_over; /* atomic, as the next one */
 static unsigned helpers;
 
 bool spare_is_there(void) {
@@ -25,19 +25,37 @@ void spare_end(struct spare_job *j) {
     if (!__atomic_sub_fetch(&j->refs, 1, __ATOMIC_ACQ_REL)) j->free(j);
 }
 
-static void try_piece(struct spare_job *j, uint32_t i) {
-    uint64_t bit = 1ull << i;
-    if (__atomic_fetch_or(&j->taken, bit, __ATOMIC_RELAXED) & bit) return;
-    j->piece(j, i);
-    __atomic_fetch_or(&j->done, bit, __ATOMIC_RELEASE);
+void spare_tidy(void) {
+    if (!__atomic_load_n(&left_over, __ATOMIC_RELAXED)) return;
+    for (struct spare_job *j = __atomic_exchange_n(&left_over, NULL, __ATOMIC_ACQUIRE), *next; j; j = next) {
+        next = j->next;
+        j->free(j);
+    }
 }
 
-void spare_help(void) {
-    if (!__atomic_load_n(&offered, __ATOMIC_RELAXED)) return;
+/* Nobody pops a single one, so what is on top is what it was. */
+static void leave(struct spare_job *j) {
+    j->next = __atomic_load_n(&left_over, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(&left_over, &j->next, j, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+    }
+}
+
+static bool try_piece(struct spare_job *j, uint32_t i) {
+    uint64_t bit = 1ull << i;
+    if (__atomic_fetch_or(&j->taken, bit, __ATOMIC_RELAXED) & bit) return false;
+    j->piece(j, i);
+    __atomic_fetch_or(&j->done, bit, __ATOMIC_RELEASE);
+    return true;
+}
+
+uint32_t spare_help(void) {
+    uint32_t n = 0;
+    if (!__atomic_load_n(&offered, __ATOMIC_RELAXED)) return 0;
     struct spare_job *j = __atomic_exchange_n(&offered, NULL, __ATOMIC_ACQUIRE);
-    if (!j) return;
-    for (uint32_t i = j->n; i-- > 0;) try_piece(j, i);
-    spare_end(j);
+    if (!j) return 0;
+    for (uint32_t i = j->n; i-- > 0;) n += try_piece(j, i);
+    if (!__atomic_sub_fetch(&j->refs, 1, __ATOMIC_ACQ_REL)) leave(j);
+    return n;
 }
 
 static bool offer(struct spare_job *j) {
@@ -62,6 +80,7 @@ static bool withdraw(struct spare_job *j) {
 uint64_t spare_run(struct spare_job *j) {
     uint64_t all = j->n == SPARE_PIECES_MAX ? ~0ull : (1ull << j->n) - 1;
     __atomic_store_n(&j->refs, 1, __ATOMIC_RELAXED);
+    spare_tidy();
     bool shared = offer(j);
     for (uint32_t i = 0; i < j->n; i++) try_piece(j, i);
     if (!shared || withdraw(j)) return all;

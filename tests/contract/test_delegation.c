@@ -86,10 +86,23 @@ TEST(what_is_no_longer_watched_is_not_waited_for) {
     CHECK(delegation_take(d));
     delegation_unwatch(d);
     delegation_unwatch(d);
-    CHECK(!delegation_is_held(d) && !delegation_take(d));
-    CHECK(!change(d) && get(&s->recalls) == 0);
+    CHECK(!delegation_is_held(d) && !delegation_take(d) && get(&s->recalls) == 1);
+    CHECK(!change(d) && get(&s->recalls) == 1);
     delegation_free(d);
     delegation_free(NULL);
+}
+
+/* Somebody has tidied up: those who change open another file. */
+TEST(another_file_has_the_path) {
+    struct delegation *d = fresh(), *other = delegation_new(path);
+    struct shared *s = share();
+    CHECK_OK(delegation_watch(d, count_recall, s, &err));
+    CHECK(delegation_take(d) && delegation_take(d) && get(&s->recalls) == 0);
+    CHECK(!unlink(path) && !change(other));
+    CHECK(delegation_take(d) && get(&s->recalls) == 1); /* another one */
+    CHECK(!change(other) && get(&s->recalls) == 2);
+    delegation_free(d);
+    delegation_free(other);
 }
 
 TEST(none_is_to_be_had) {

@@ -83,19 +83,31 @@ TEST(same_answers_in_every_state) {
     done(e);
 }
 
-static void *help(void *end) {
+struct helper {
+    int end;         /* atomic */
+    uint64_t pieces; /* that it did */
+};
+static void *help(void *arg) {
+    struct helper *h = arg;
     spare_begin_helping();
-    while (!__atomic_load_n((int *)end, __ATOMIC_ACQUIRE)) spare_help();
+    while (!__atomic_load_n(&h->end, __ATOMIC_ACQUIRE)) h->pieces += spare_help();
     spare_end_helping();
     return NULL;
 }
 
+enum { LONG_DOCS = 12, LONG_DOC_SIZE = 18000 /* each is a block of its own */ };
+static void make_long(char doc[LONG_DOC_SIZE], int i, int round) {
+    int len = sprintf(doc, "{\"id\":\"d%d\",\"n\":%d,\"text\":\"", i, round);
+    while (len < LONG_DOC_SIZE - 100) len += sprintf(doc + len, "%d ", i * 31 + round + len);
+    strcpy(doc + len, "\"}");
+}
+
 /* How many of the documents of the answer are not what was written. */
-static int count_wrong(struct engine *e, const char *cid, const char *spec, uint32_t n, const char *extra) {
+static int count_wrong(struct engine *e, const char *cid, const char *spec, uint32_t n, int round) {
+    static char doc[LONG_DOC_SIZE];
     struct query_request req;
     struct answer *a;
     struct view *v;
-    char doc[300];
     int wrong = 0;
     query_request_init(&req);
     if (query_request_parse_spec(spec, strlen(spec), &req, &err) || engine_view_live(e, cid, true, &v, &err))
@@ -103,9 +115,9 @@ static int count_wrong(struct engine *e, const char *cid, const char *spec, uint
     int r = engine_query(e, v, "c", &req, NULL, &a, &err);
     for (uint32_t i = 0; !r && i < a->n_hits; i++) {
         const struct answer_hit *h = &a->hits[i];
-        make_doc(doc, atoi(h->id + 1), extra);
-        bool big = !strncmp(h->id, "big", 3);
-        wrong += big ? h->doc_len < 300000 : strcmp(h->doc, doc) || h->doc_len != strlen(doc);
+        make_long(doc, atoi(h->id + 1), round);
+        bool huge = !strcmp(h->id, "huge");
+        wrong += huge ? h->doc_len < 300000 : strcmp(h->doc, doc) || h->doc_len != strlen(doc);
     }
     wrong += r || a->n_hits != n;
     if (!r) answer_free(a);
@@ -114,36 +126,45 @@ static int count_wrong(struct engine *e, const char *cid, const char *spec, uint
     return wrong;
 }
 
+static void put_huge(struct engine *e, const char *cid) {
+    char *doc = malloc(400000);
+    int len = sprintf(doc, "{\"id\":\"huge\",\"n\":7,\"text\":\"");
+    memset(doc + len, 'x', 300000);
+    strcpy(doc + len + 300000, "\"}");
+    if (put(e, cid, INGEST_UPSERT, doc) != 1) fprintf(stderr, "put: %s %s\n", last_verdict, err.text);
+    free(doc);
+}
+
 /* Documents that two threads read are those that were written, from the tail, from segments, while views come
- * and go; and where they are too much for that. */
+ * and go; and where they are too much for that, or share a block. */
 TEST(documents_with_help) {
+    static char doc[LONG_DOC_SIZE];
     struct collection_info c;
     struct engine *e = start(&c);
-    pthread_t helper;
-    int end = 0, wrong = 0;
-    CHECK(e && !pthread_create(&helper, NULL, help, &end));
+    pthread_t thread;
+    struct helper helper = {0};
+    int wrong = 0;
+    CHECK(e && !pthread_create(&thread, NULL, help, &helper));
     for (int round = 0; round < 6; round++) {
-        char extra[20];
-        snprintf(extra, sizeof extra, " r%d", round);
-        write_docs(e, c.cid, 0, N_DOCS, extra);
+        for (int i = 0; i < LONG_DOCS; i++) {
+            make_long(doc, i, round);
+            wrong += put(e, c.cid, INGEST_UPSERT, doc) != 1;
+        }
         for (int i = 0; i < 100; i++) {
-            wrong += count_wrong(e, c.cid, "*:*?size=64", N_DOCS, extra);
-            wrong += count_wrong(e, c.cid, "*:*?size=5&from=3", 5, extra);
+            wrong += count_wrong(e, c.cid, "*:*?size=64", LONG_DOCS, round);
+            wrong += count_wrong(e, c.cid, "*:*?size=5&from=3", 5, round);
             if (i == 50 && engine_build(e, c.cid, NULL, &err)) wrong++;
         }
     }
-    char *big = malloc(400000);
-    snprintf(big, 100, "{\"id\":\"big\",\"n\":7,\"text\":\"");
-    size_t len = strlen(big);
-    memset(big + len, 'x', 300000);
-    memcpy(big + len + 300000, "\"}", 3);
-    CHECK(put(e, c.cid, INGEST_UPSERT, big) == 1);
-    free(big);
-    wrong += count_wrong(e, c.cid, "*:*?size=64", N_DOCS + 1, " r5");
-    __atomic_store_n(&end, 1, __ATOMIC_RELEASE);
-    pthread_join(helper, NULL);
+    put_huge(e, c.cid);
+    wrong += count_wrong(e, c.cid, "*:*?size=64", LONG_DOCS + 1, 5);
+    write_docs(e, c.cid, 0, N_DOCS, "");
+    CHECK(strstr(ask_live(e, c.cid, "title:whale?size=64"), "d0:"));
+    __atomic_store_n(&helper.end, 1, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    spare_tidy();
     done(e);
-    CHECK(wrong == 0);
+    CHECK(wrong == 0 && helper.pieces > 0);
 }
 
 /* Of two parts, so that the words are those of both. */

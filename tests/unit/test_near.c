@@ -114,9 +114,9 @@ TEST(follows_a_client_that_is_alone) {
     CHECK(thread_held() == -1);
     near_follow(&near, a.id, true, 5);
     CHECK(only(a.processor));
-    near_follow(&near, 0, true, 5);
+    near_follow(&near, -1, true, 5); /* nobody waits */
     CHECK(only(a.processor));
-    near_follow(&near, 0, false, 5);
+    near_follow(&near, -1, false, 5);
     CHECK(thread_held() == -1);
     near_follow(&near, a.id, true, 5);
     client_stop(&a);

@@ -107,6 +107,7 @@ TEST(helped) {
         spare_end(&s->job);
     }
     helper_stop(&h);
+    spare_tidy();
     CHECK(!spare_is_there() && get(&freed) == ROUNDS);
     CHECK(by_others > 0 && missing < ROUNDS);
 }
@@ -126,6 +127,8 @@ TEST(who_helps_is_not_waited_for) {
     CHECK(get(&freed) == 1);
     __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
     helper_stop(&h);
+    CHECK(get(&freed) == 1); /* not by the one who helped */
+    spare_tidy();
     CHECK(get(&freed) == 2);
 }
 
@@ -149,6 +152,7 @@ TEST(several_want_help_at_once) {
     for (int i = 0; i < CLIENTS; i++) CHECK(!pthread_create(&threads[i], NULL, client, &wrong[i]));
     for (int i = 0; i < CLIENTS; i++) pthread_join(threads[i], NULL);
     helper_stop(&h);
+    spare_tidy();
     for (int i = 0; i < CLIENTS; i++) CHECK(wrong[i] == 0);
     CHECK(get(&freed) == CLIENTS * (ROUNDS / 4));
 }

@@ -13,9 +13,10 @@
 #include <fcntl.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-enum { MODE = 0600 };
+enum { MODE = 0666 /* and the umask, as all that a data directory has */ };
 
 struct delegation {
     char *path;
@@ -26,8 +27,9 @@ struct delegation {
     void *ctx;
     pthread_mutex_t lock; /* everything below */
     bool watched;
-    bool held; /* read without the lock, too */
-    int fd;    /* with the lease; -1: none */
+    bool elsewhere; /* the path is not on a filesystem of this machine */
+    bool held;      /* read without the lock, too */
+    int fd;         /* with the lease; -1: none */
 };
 
 struct delegation *delegation_new(const char *path) {
@@ -61,8 +63,10 @@ static int lay_down(struct delegation *d) {
 }
 
 /* Not by closing alone: a child that has been forked may have the file open until it runs its program. */
-static void give_back(int fd) {
+static void give_back(struct delegation *d) {
+    int fd = lay_down(d);
     if (fd < 0) return;
+    d->recalled(d->ctx);
     fcntl(fd, F_SETLEASE, F_UNLCK);
     close(fd);
 }
@@ -74,6 +78,15 @@ static bool is_watched(struct delegation *d) {
     return watched;
 }
 
+/* Was it before? */
+static bool set_watched(struct delegation *d, bool watched) {
+    pthread_mutex_lock(&d->lock);
+    bool before = d->watched;
+    d->watched = watched;
+    pthread_mutex_unlock(&d->lock);
+    return before;
+}
+
 static void *watch_main(void *arg) {
     struct delegation *d = arg;
     sigset_t set;
@@ -83,54 +96,56 @@ static void *watch_main(void *arg) {
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     d->watcher_id = gettid();
     sem_post(&d->watching);
-    while (!sigwait(&set, &sig) && is_watched(d)) {
-        int fd = lay_down(d);
-        if (fd >= 0) d->recalled(d->ctx);
-        give_back(fd);
-    }
+    while (!sigwait(&set, &sig) && is_watched(d)) give_back(d);
     return NULL;
 }
 
 int delegation_watch(struct delegation *d, void (*recalled)(void *ctx), void *ctx, struct err *err) {
     d->recalled = recalled;
     d->ctx = ctx;
-    d->watched = true;
+    set_watched(d, true);
     int e = thread_create(&d->watcher, watch_main, d);
-    d->watched = !e;
-    if (e) return err_sys(err, e, "cannot start threads");
-    while (sem_wait(&d->watching)) {
+    while (!e && sem_wait(&d->watching)) {
     }
-    return 0;
+    if (!e) return 0;
+    set_watched(d, false);
+    return err_sys(err, e, "cannot start threads");
 }
 
 void delegation_unwatch(struct delegation *d) {
-    pthread_mutex_lock(&d->lock);
-    bool watched = d->watched;
-    d->watched = false;
-    pthread_mutex_unlock(&d->lock);
-    if (!watched) return;
+    if (!set_watched(d, false)) return;
     pthread_kill(d->watcher, SIGIO);
     pthread_join(d->watcher, NULL);
-    give_back(lay_down(d));
+    give_back(d);
 }
 
-/* The watcher is told of its recall. False: none is to be had now. */
-static bool lease(const struct delegation *d, int fd) {
+/* The file with a lease, of whose recall the watcher is told; -1: not to be had now. */
+static int lease(struct delegation *d) {
     struct f_owner_ex owner = {F_OWNER_TID, d->watcher_id};
-    return file_is_local(fd) && !fcntl(fd, F_SETOWN_EX, &owner) && !fcntl(fd, F_SETLEASE, F_RDLCK);
+    int fd = open(d->path, O_RDONLY | O_CREAT | O_CLOEXEC, MODE);
+    if (fd < 0) return -1;
+    d->elsewhere = !file_is_local(fd);
+    if (!d->elsewhere && !fcntl(fd, F_SETOWN_EX, &owner) && !fcntl(fd, F_SETLEASE, F_RDLCK)) return fd;
+    close(fd);
+    return -1;
+}
+
+/* Is the file with the lease the one that has the path? */
+static bool is_there(struct delegation *d) {
+    struct stat ours, there;
+    pthread_mutex_lock(&d->lock);
+    bool same = d->fd >= 0 && !fstat(d->fd, &ours) && !stat(d->path, &there) && ours.st_ino == there.st_ino &&
+                ours.st_dev == there.st_dev;
+    pthread_mutex_unlock(&d->lock);
+    return same;
 }
 
 bool delegation_take(struct delegation *d) {
-    if (delegation_is_held(d)) return true;
+    if (delegation_is_held(d) && !is_there(d)) give_back(d);
     pthread_mutex_lock(&d->lock);
-    int fd = d->watched && !d->held ? open(d->path, O_RDONLY | O_CREAT | O_CLOEXEC, MODE) : -1;
-    if (fd >= 0 && lease(d, fd)) {
-        d->fd = fd;
-        __atomic_store_n(&d->held, true, __ATOMIC_SEQ_CST);
-    } else if (fd >= 0) {
-        close(fd);
-    }
-    bool held = d->held;
+    if (d->watched && !d->elsewhere && d->fd < 0) d->fd = lease(d);
+    bool held = d->fd >= 0;
+    __atomic_store_n(&d->held, held, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&d->lock);
     return held;
 }

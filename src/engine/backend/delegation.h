@@ -21,9 +21,10 @@ void delegation_free(struct delegation *);           /* NULL is fine */
 /* From now on one can be taken. recalled: on a thread of its own, no lock held; is_held is false already;
  * when it returns the delegation is given back. Once. */
 int delegation_watch(struct delegation *, void (*recalled)(void *ctx), void *ctx, struct err *);
-/* Gives back what is held, without a word to recalled; none can be taken any more. */
+/* Gives back what is held as a recall would; then none can be taken any more, and recalled is not called. */
 void delegation_unwatch(struct delegation *);
-/* True: held. What is read after this is covered. Cheap when it is held already. */
+/* True: held. What is read after this is covered. Now and then, while it is held, too: if another file has
+ * the path meanwhile, those who change ask there, and this one is given back first. */
 bool delegation_take(struct delegation *);
 /* What was read while this was true need not be read again, until recalled is called. */
 bool delegation_is_held(const struct delegation *);

@@ -30,14 +30,23 @@ static void documents_free(struct spare_job *job) {
     free(job);
 }
 
-/* All documents with room for them; NULL: too much, or something is wrong. */
+/* Has an earlier one of the hits the same block? One after the other they need it once, side by side twice.
+ */
+static bool is_shared(const struct search_hit *hits, uint32_t i, uint32_t first, uint32_t end) {
+    for (uint32_t k = 0; k < i; k++)
+        if (hits[k].part_no == hits[i].part_no && hits[k].docno >= first && hits[k].docno < end) return true;
+    return false;
+}
+
+/* All documents with room for them; NULL: too much, or not all is at hand. */
 static struct documents *plan(const struct view *v, const struct search_hit *hits, uint32_t n) {
-    uint32_t sizes[SPARE_PIECES_MAX];
+    uint32_t sizes[SPARE_PIECES_MAX], first, end;
     size_t room = 0, head = sizeof(struct documents) + n * sizeof(struct document);
     for (uint32_t i = 0; i < n; i++) {
-        if (segment_doc_size(v->parts[hits[i].part_no].segment, hits[i].docno, &sizes[i], NULL)) return NULL;
+        const struct segment *s = v->parts[hits[i].part_no].segment;
+        if (!segment_doc_at_hand(s, hits[i].docno, &sizes[i], &first, &end)) return NULL;
         room += sizes[i];
-        if (room > BYTES_MAX) return NULL;
+        if (room > BYTES_MAX || is_shared(hits, i, first, end)) return NULL;
     }
     struct documents *all = xmalloc(head + room);
     uint8_t *at = (uint8_t *)all + head;
@@ -53,13 +62,12 @@ static struct documents *plan(const struct view *v, const struct search_hit *hit
     return all;
 }
 
-/* Not of a pinned view: the one who helps may be the last to let go of it, and would have to write that down.
- */
 void documents_ahead(const struct view *v, const struct search_hit *hits, uint32_t n,
                      struct answer_hit *out) {
+    uint32_t size, first, end;
     for (uint32_t i = 0; i < MIN(n, (uint32_t)PREFETCHED_MAX); i++)
-        segment_doc_prefetch(v->parts[hits[i].part_no].segment, hits[i].docno);
-    if (n < FEW || n > SPARE_PIECES_MAX || v->pin[0] || !spare_is_there()) return;
+        segment_doc_at_hand(v->parts[hits[i].part_no].segment, hits[i].docno, &size, &first, &end);
+    if (n < FEW || n > SPARE_PIECES_MAX || !spare_is_there()) return;
     struct documents *all = plan(v, hits, n);
     if (!all) return;
     uint64_t done = spare_run(&all->job);

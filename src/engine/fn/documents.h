@@ -5,5 +5,6 @@
 #include "query/search.h"
 
 /* Fills doc and doc_len of out[i] for hits[i], of all, some or none: what is left NULL is to be read as
- * always, which also tells what is wrong with it. */
+ * always, which also tells what is wrong with it; it is on its way to the processor. Never waits for a disk.
+ */
 void documents_ahead(const struct view *, const struct search_hit *hits, uint32_t n, struct answer_hit *out);

@@ -398,5 +398,6 @@ int history_restore(struct coll *coll, const char *version, struct err *err) {
         object_delete_version(coll->core->objects, key, info.version, NULL);
     else if (late.code != ERR_BUSY)
         coll_set_error(coll, &late);
-    return bump_generation(coll, err);
+    r = bump_generation(coll, err);
+    return r ? err_wrap(err, "restored, but open files were not told") : 0;
 }

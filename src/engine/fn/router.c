@@ -358,8 +358,7 @@ static int fetch(const struct routing *rt, struct search_result *found, struct a
     found->facets = NULL;
     a->hits = xcalloc(n, sizeof *a->hits);
     a->n_hits = n;
-    if (with_documents && object_can_map(rt->core->objects))
-        documents_ahead(rt->view, found->hits + from, n, a->hits);
+    if (with_documents && !rt->deadline.stop) documents_ahead(rt->view, found->hits + from, n, a->hits);
     for (uint32_t i = 0; i < n; i++) {
         struct search_hit *h = &found->hits[from + i];
         struct answer_hit *out = &a->hits[i];

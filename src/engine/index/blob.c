@@ -205,6 +205,14 @@ int blob_need(struct blob *b, uint64_t off, uint64_t len, const uint8_t **ret, s
     return need(b, off, len, false, ret, err);
 }
 
+const uint8_t *blob_at_hand(const struct blob *b, uint64_t off, uint64_t len) {
+    if (b->mode == BLOB_FETCHED || !len || off > b->payload_end || len > b->payload_end - off) return NULL;
+    for (uint64_t page = off / BLOB_PAGE; b->mode == BLOB_MAPPED && page <= (off + len - 1) / BLOB_PAGE;
+         page++)
+        if (!page_is_verified(b, page)) return NULL;
+    return b->data + off;
+}
+
 int blob_pin(struct blob *b, uint64_t off, uint64_t len, const uint8_t **ret, struct err *err) {
     return need(b, off, len, true, ret, err);
 }

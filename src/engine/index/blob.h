@@ -45,6 +45,8 @@ bool blob_is_remote(const struct blob *);
 /* Makes [off, off+len) of the payload readable and verified; returns its address in *ret, contiguous, valid
  * until blob_close. Offsets count from the start of the object. ERR_AGAIN: see fetch_record. */
 int blob_need(struct blob *, uint64_t off, uint64_t len, const uint8_t **ret, struct err *);
+/* The same if it costs nothing: NULL where something would have to be read or checked first. */
+const uint8_t *blob_at_hand(const struct blob *, uint64_t off, uint64_t len);
 uint64_t
 blob_payload_end(const struct blob *); /* offset just behind the payload; it starts at BLOB_HEADER_SIZE */
 /* The same, and in memory until blob_close whatever the bound of the page cache: for what is kept beside the

@@ -291,13 +291,21 @@ int docstore_peek(const struct docstore *d, struct doc_cache *cache, uint32_t do
     return r;
 }
 
-void docstore_prefetch(const struct docstore *d, uint32_t docno) {
+bool docstore_at_hand(const struct docstore *d, uint32_t docno, uint32_t *ret_size, uint32_t *ret_first,
+                      uint32_t *ret_end) {
+    const struct docstore_place *pl = &d->place;
     struct block b;
-    const uint8_t *p;
-    if (find_block(d, docno, &b, NULL)) return;
-    if (blob_need(d->blob, d->place.blocks_off + b.off, b.packed_len, &p, NULL)) return;
-    for (uint32_t i = 0; i < MIN(b.packed_len, (uint32_t)PREFETCH_BYTES); i += CACHE_LINE)
+    uint32_t from;
+    if (!blob_at_hand(d->blob, pl->index_off, pl->index_len) || find_block(d, docno, &b, NULL)) return false;
+    const uint8_t *p = blob_at_hand(d->blob, pl->blocks_off + b.off, b.packed_len);
+    for (uint32_t i = 0; p && i < MIN(b.packed_len, (uint32_t)PREFETCH_BYTES); i += CACHE_LINE)
         __builtin_prefetch(p + i);
+    uint64_t start = pl->starts_off + (uint64_t)docno * pl->start_width / 8;
+    if (!p || !blob_at_hand(d->blob, start, packed_size(docno + 1 == b.end ? 1 : 2, pl->start_width)))
+        return false;
+    *ret_first = b.first;
+    *ret_end = b.end;
+    return !span_of(d, docno, &b, &from, ret_size, NULL);
 }
 
 int docstore_get(const struct docstore *d, uint32_t docno, struct buf *out, struct err *err) {

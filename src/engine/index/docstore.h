@@ -70,8 +70,10 @@ int docstore_get(const struct docstore *, uint32_t docno, struct buf *out, struc
 /* The document's bytes, valid until the cache is used again; NULL is the thread's own cache. */
 int docstore_peek(const struct docstore *, struct doc_cache *, uint32_t docno, const uint8_t **ret,
                   uint32_t *ret_len, struct err *);
-/* The processor begins to load what docstore_get will read: for objects in memory. */
-void docstore_prefetch(const struct docstore *, uint32_t docno);
+/* Can docstore_get do it without reading or checking anything first? Then what it needs is on its way to the
+ * processor's caches, the document has *ret_size bytes, and [*ret_first, *ret_end) share its block. */
+bool docstore_at_hand(const struct docstore *, uint32_t docno, uint32_t *ret_size, uint32_t *ret_first,
+                      uint32_t *ret_end);
 int docstore_size(const struct docstore *, uint32_t docno, uint32_t *ret, struct err *);
 /* The documents [*ret_first, *ret_end) share the block of docno, of *ret_bytes uncompressed. */
 int docstore_block_of(const struct docstore *, uint32_t docno, uint32_t *ret_first, uint32_t *ret_end,

@@ -175,8 +175,9 @@ int segment_doc(const struct segment *s, uint32_t docno, struct buf *out, struct
     return docstore_get(&s->docs, docno, out, err);
 }
 
-void segment_doc_prefetch(const struct segment *s, uint32_t docno) {
-    docstore_prefetch(&s->docs, docno);
+bool segment_doc_at_hand(const struct segment *s, uint32_t docno, uint32_t *ret_size, uint32_t *ret_first,
+                         uint32_t *ret_end) {
+    return docstore_at_hand(&s->docs, docno, ret_size, ret_first, ret_end);
 }
 
 int segment_doc_to(const struct segment *s, uint32_t docno, uint8_t *to, uint32_t size, struct err *err) {

@@ -73,8 +73,8 @@ int segment_id(const struct segment *, uint32_t docno, struct buf *out, struct e
 int segment_doc(const struct segment *, uint32_t docno, struct buf *out, struct err *);
 /* The same into room for `size` bytes, which must be the document's. */
 int segment_doc_to(const struct segment *, uint32_t docno, uint8_t *to, uint32_t size, struct err *);
-/* What these two will read is on its way, if the object is in memory. */
-void segment_doc_prefetch(const struct segment *, uint32_t docno);
+bool segment_doc_at_hand(const struct segment *, uint32_t docno, uint32_t *ret_size, uint32_t *ret_first,
+                         uint32_t *ret_end); /* docstore_at_hand */
 int segment_doc_size(const struct segment *, uint32_t docno, uint32_t *ret,
                      struct err *); /* bytes of raw JSON */
 int segment_seq(const struct segment *, uint32_t docno, uint64_t *ret_seq, int64_t *ret_time_ms,

@@ -238,6 +238,10 @@ void answer_add_score(struct buf *out, float score) {
         buf_adds(out, "null");
         return;
     }
+    if (score == 0 && !signbit(score)) {
+        buf_addc(out, '0');
+        return;
+    }
     if (add_plain_score(out, score)) return;
     for (int digits = SCORE_DIGITS_MIN; digits <= SCORE_DIGITS_MAX; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, (double)score);
