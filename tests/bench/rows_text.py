@@ -176,7 +176,7 @@ def through_mount(bench, e, client, m, specs, kind, how):
         client("specs", kind, specs, f"?timeout={40000 + next(serial)}ms")
         return client("read", m("c/query"), kind, 1, 1)
 
-    got = interleave(bench.rounds, {"engine": inside, "mount": outside})
+    got = interleave(bench.short_rounds, {"engine": inside, "mount": outside})
     more = median(o["p50_us"] - i["p50_us"] for o, i in zip(got["mount"], got["engine"]))
     return Row(f"through the mount, {NAMES[kind]}: open, read, close at the median{how}", "engine + 100 us",
                f"engine {microseconds(median(r['p50_us'] for r in got['engine']))}",
@@ -309,7 +309,7 @@ def ack_rows_on_one(bench, client, m, plain, count):
         if how:
             for pid in (m.pid(), client.process.pid, static.process.pid):
                 one_processor(pid)
-        got = interleave(bench.rounds, work)
+        got = interleave(bench.short_rounds, work)
         if how:
             rows.append(acknowledgement(got, how))
         rows.append(Row(f"write + fdatasync by a FUSE filesystem that does nothing else (LOOKUP, OPEN, WRITE, FLUSH, RELEASE){how}",
@@ -327,7 +327,7 @@ def ack(bench):
     with client:
         work = {(name, n): functools.partial(client, do, path, count * n, n) for n in WRITERS
                 for name, do, path in (("ldbfs", "append", m("c/ingest/upsert")), ("write + fdatasync", "sync", plain))}
-        got = interleave(bench.rounds, work)
+        got = interleave(bench.short_rounds, work)
         rows.append(acknowledgement({name: got[name, 1] for name in ("ldbfs", "write + fdatasync")}, ""))
         rows += ack_rows_on_one(bench, client, m, plain, count)
     m.stop()
