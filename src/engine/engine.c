@@ -170,8 +170,8 @@ void engine_unwatch_names(struct engine *e) {
     delegation_unwatch(e->core.names);
 }
 
-bool engine_keep_names(struct engine *e) {
-    return delegation_take(e->core.names);
+void engine_keep_names(struct engine *e) {
+    delegation_take(e->core.names);
 }
 
 bool engine_keeps_names(const struct engine *e) {

@@ -67,8 +67,7 @@ int engine_rename(struct engine *, const char *cid, const char *new_name, struct
  * returns. Names that lead nowhere are not covered. (backend/delegation.h) */
 int engine_watch_names(struct engine *, void (*recalled)(void *ctx), void *ctx, struct err *); /* once */
 void engine_unwatch_names(struct engine *); /* no more calls of `recalled` */
-/* From now on, if that is to be had; another time it may be. */
-bool engine_keep_names(struct engine *);
+void engine_keep_names(struct engine *);    /* from now on, if that is to be had; another time it may be */
 bool engine_keeps_names(const struct engine *);
 
 /* Into the trash. before_seq > 0: the trash also offers the state as of that sequence number (rm -r): it must

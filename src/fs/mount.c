@@ -145,6 +145,7 @@ void mount_option_text(const struct mount *m, struct buf *out) {
     if (o->mount_options && *o->mount_options) buf_printf(out, ",%s", o->mount_options);
 }
 
+/* What could be sent when the mount began fails only when the kernel has ended it, and knows no names. */
 static void on_recall(void *fs) {
     ((struct fs *)fs)->forget_names(fs);
 }

@@ -59,6 +59,7 @@ struct call {
     const volatile int *cancel;
     struct err err;
     const char *hint; /* what the user can do about err; NULL = by the code */
+    int keep_s;       /* a lookup: so long the kernel may keep this name, if its node does not say longer */
 };
 int call_fail(struct call *c, enum err_code code, const char *hint, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

@@ -68,10 +68,12 @@ static int root_lookup(struct call *c, struct node *dir, const char *name, struc
     }
     if (!path_is_collection_name(name)) return err_set(&c->err, ERR_NOT_FOUND, "there is no '%s'", name);
     struct collection_info info;
+    bool kept = engine_keeps_names(c->fs->engine); /* before it is looked up */
     r = engine_find(c->fs->engine, name, &info, &c->err);
-    if (!r)
+    if (!r) {
         *ret = collection_node(c->fs, dir, &info);
-    else if (r == -ERR_NOT_FOUND && alias_target(c->fs, name, target)) {
+        c->keep_s = kept ? FS_TIMEOUT_FIXED_S : 0;
+    } else if (r == -ERR_NOT_FOUND && alias_target(c->fs, name, target)) {
         *ret = symlink_node(c->fs, dir, name, target);
         r = 0;
     }

@@ -37,9 +37,8 @@ struct request {
     struct stat attr;
     struct fuse_file_info fi;
     bool interruptible;
-    bool here;       /* runs on a loop thread */
-    bool borrowed;   /* data is the loop's: the request runs there */
-    bool names_kept; /* since before the name was looked up: engine_keeps_names */
+    bool here;     /* runs on a loop thread */
+    bool borrowed; /* data is the loop's: the request runs there */
 };
 
 static struct fs *fs_of(fuse_req_t req) {
@@ -172,7 +171,7 @@ static void reply_entry(struct request *r, struct node *n) {
     struct fuse_entry_param e;
     if (n->ops->stat && !S_ISDIR(__atomic_load_n(&n->mode, __ATOMIC_RELAXED))) n->ops->stat(&r->call, n);
     fill_entry(fs, n, &e);
-    if (r->names_kept && n->ops == &collection_ops) e.entry_timeout = FS_TIMEOUT_FIXED_S;
+    e.entry_timeout = MAX(e.entry_timeout, r->call.keep_s);
     end_interrupts(r);
     inode_looked_up(&fs->inodes, n);
     if (fuse_reply_entry(r->req, &e)) inode_forget(fs, n->id, 1);
@@ -184,7 +183,6 @@ static void run_lookup(struct job *j) {
     struct request *r = of_job(j);
     struct node *n = NULL;
     if (was_interrupted(r)) return;
-    r->names_kept = engine_keeps_names(r->call.fs->engine);
     int e = r->node->ops->lookup ? r->node->ops->lookup(&r->call, r->node, r->name, &n)
                                  : err_set(&r->call.err, ERR_NOT_FOUND, "not a directory");
     if (!e && r->here && node_is_query(n)) query_run_early(r->call.fs, n);

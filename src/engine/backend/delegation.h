@@ -18,8 +18,8 @@ struct delegation;
 struct delegation *delegation_new(const char *path); /* made when it is first used */
 void delegation_free(struct delegation *);           /* NULL is fine */
 
-/* From now on one can be taken. recalled: on a thread of its own, no lock held; is_held is false already;
- * when it returns the delegation is given back. Once. */
+/* From now on one can be taken. recalled: on a thread of its own (or by take and unwatch, below), no lock
+ * held; is_held is false already; when it returns the delegation is given back. Once. */
 int delegation_watch(struct delegation *, void (*recalled)(void *ctx), void *ctx, struct err *);
 /* Gives back what is held as a recall would; then none can be taken any more, and recalled is not called. */
 void delegation_unwatch(struct delegation *);

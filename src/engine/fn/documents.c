@@ -64,11 +64,11 @@ static struct documents *plan(const struct view *v, const struct search_hit *hit
 
 void documents_ahead(const struct view *v, const struct search_hit *hits, uint32_t n,
                      struct answer_hit *out) {
+    bool wanted = n >= FEW && n <= SPARE_PIECES_MAX && spare_is_there();
+    struct documents *all = wanted ? plan(v, hits, n) : NULL;
     uint32_t size, first, end;
-    for (uint32_t i = 0; i < MIN(n, (uint32_t)PREFETCHED_MAX); i++)
+    for (uint32_t i = 0; !all && i < MIN(n, (uint32_t)PREFETCHED_MAX); i++)
         segment_doc_at_hand(v->parts[hits[i].part_no].segment, hits[i].docno, &size, &first, &end);
-    if (n < FEW || n > SPARE_PIECES_MAX || !spare_is_there()) return;
-    struct documents *all = plan(v, hits, n);
     if (!all) return;
     uint64_t done = spare_run(&all->job);
     for (uint32_t i = 0; i < n; i++) {

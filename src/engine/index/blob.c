@@ -181,20 +181,23 @@ bool blob_is_remote(const struct blob *b) {
 
 /* ---- reading ---- */
 
+const uint8_t *blob_at_hand(const struct blob *b, uint64_t off, uint64_t len) {
+    if (b->mode == BLOB_FETCHED || !len || off > b->payload_end || len > b->payload_end - off) return NULL;
+    for (uint64_t page = off / BLOB_PAGE; b->mode == BLOB_MAPPED && page <= (off + len - 1) / BLOB_PAGE;
+         page++)
+        if (!page_is_verified(b, page)) return NULL;
+    return b->data + off;
+}
+
 static int need(struct blob *b, uint64_t off, uint64_t len, bool pinned, const uint8_t **ret,
                 struct err *err) {
     if (off > b->payload_end || len > b->payload_end - off)
         return err_set(err, ERR_CORRUPT, "object '%s': a reference to bytes %llu+%llu leads outside of it",
                        b->name, (unsigned long long)off, (unsigned long long)len);
-    if (len && b->mode != BLOB_MEMORY) {
+    if (len && !blob_at_hand(b, off, len)) {
         uint64_t first = off / BLOB_PAGE, last = (off + len - 1) / BLOB_PAGE;
-        int r = 0;
-        if (b->mode == BLOB_FETCHED) {
-            r = fetch_need(b, first, last, pinned, err);
-        } else {
-            while (first <= last && page_is_verified(b, first)) first++;
-            if (first <= last) r = verify_pages(b, first, last, err);
-        }
+        int r = b->mode == BLOB_FETCHED ? fetch_need(b, first, last, pinned, err)
+                                        : verify_pages(b, first, last, err);
         if (r) return r;
     }
     *ret = b->data + off;
@@ -203,14 +206,6 @@ static int need(struct blob *b, uint64_t off, uint64_t len, bool pinned, const u
 
 int blob_need(struct blob *b, uint64_t off, uint64_t len, const uint8_t **ret, struct err *err) {
     return need(b, off, len, false, ret, err);
-}
-
-const uint8_t *blob_at_hand(const struct blob *b, uint64_t off, uint64_t len) {
-    if (b->mode == BLOB_FETCHED || !len || off > b->payload_end || len > b->payload_end - off) return NULL;
-    for (uint64_t page = off / BLOB_PAGE; b->mode == BLOB_MAPPED && page <= (off + len - 1) / BLOB_PAGE;
-         page++)
-        if (!page_is_verified(b, page)) return NULL;
-    return b->data + off;
 }
 
 int blob_pin(struct blob *b, uint64_t off, uint64_t len, const uint8_t **ret, struct err *err) {
