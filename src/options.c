@@ -393,7 +393,7 @@ unsigned options_awake_us(void) {
 static void options_instructions(void) {
     const char *most = env_text("LDBFS_SIMD");
     if (most && !simd_limit_name(most))
-        fprintf(stderr, "ldbfs: LDBFS_SIMD is not plain, sse4.2 or avx2 and is ignored\n");
+        fprintf(stderr, "ldbfs: LDBFS_SIMD is not plain, sse4.2, avx2 or avx512 and is ignored\n");
 }
 
 void options_engine(const struct options *o, bool background, struct engine_options *ret) {

@@ -1,6 +1,7 @@
 /* The level, found before main runs. */
 #include "util/simd.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 int simd_now;
@@ -8,9 +9,12 @@ int simd_now;
 static enum simd_level detect(void) {
 #ifdef __x86_64__
     if (!__builtin_cpu_supports("sse4.2") || !__builtin_cpu_supports("popcnt")) return SIMD_PLAIN;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi"))
-        return SIMD_AVX2;
-    return SIMD_SSE42;
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi"))
+        return SIMD_SSE42;
+    bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                __builtin_cpu_supports("avx512vbmi");
+    return wide ? SIMD_AVX512 : SIMD_AVX2;
 #else
     return SIMD_PLAIN;
 #endif
@@ -22,12 +26,12 @@ void simd_limit(enum simd_level most) {
 }
 
 __attribute__((constructor)) static void begin(void) {
-    simd_limit(SIMD_AVX2);
+    simd_limit(SIMD_MOST);
 }
 
 _Bool simd_limit_name(const char *name) {
-    static const char *const names[] = {"plain", "sse4.2", "avx2"};
-    for (int i = 0; i < 3; i++)
+    static const char *const names[] = {"plain", "sse4.2", "avx2", "avx512"};
+    for (int i = 0; i <= SIMD_MOST; i++)
         if (strcmp(name, names[i]) == 0) {
             simd_limit((enum simd_level)i);
             return 1;

@@ -5,8 +5,10 @@
 
 enum simd_level {
     SIMD_PLAIN,
-    SIMD_SSE42, /* with POPCNT */
-    SIMD_AVX2   /* with FMA and BMI */
+    SIMD_SSE42,  /* with POPCNT */
+    SIMD_AVX2,   /* with FMA and BMI */
+    SIMD_AVX512, /* F, BW, DQ, VL, and VBMI: what has that does not slow down for wide registers */
+    SIMD_MOST = SIMD_AVX512
 };
 extern int simd_now; /* private */
 /* The machine's, unless less was asked for. Any thread. */
@@ -15,5 +17,5 @@ static inline enum simd_level simd_level(void) {
 }
 /* Nothing above this from now on. Not to be called while a kernel runs. */
 void simd_limit(enum simd_level most);
-/* As LDBFS_SIMD gives it: plain, sse4.2 or avx2. False: none of these, nothing changed. */
+/* As LDBFS_SIMD gives it: plain, sse4.2, avx2 or avx512. False: none of these, nothing changed. */
 _Bool simd_limit_name(const char *name);

@@ -320,6 +320,11 @@ def test_reference_sse(env):
     compare_through_changes(env)
 
 
+def test_reference_avx2(env):
+    env.environ["LDBFS_SIMD"] = "avx2"
+    compare_through_changes(env)
+
+
 def compare_long_lists(env):
     """Words in thousands of documents: where the best hits are found without a look at every one, they are still the best."""
     rng = env.random

@@ -47,7 +47,7 @@ static float by_lanes(const float *a, const float *b, uint32_t n, bool square) {
 TEST(products_have_one_order) {
     for (uint32_t n = 1; n < 140; n++) {
         float *a = normals(n), *b = normals(n);
-        for (int level = SIMD_PLAIN; level <= SIMD_AVX2; level++) {
+        for (int level = SIMD_PLAIN; level <= SIMD_MOST; level++) {
             simd_limit((enum simd_level)level);
             float x = vector_dot_function()(a, b, n), y = vector_square_function()(a, b, n);
             float want_x = by_lanes(a, b, n, false), want_y = by_lanes(a, b, n, true);
@@ -63,7 +63,7 @@ TEST(bounded_products) {
     for (uint32_t n = 1; n < 700; n += 37) {
         float *a = normals(n), *b = normals(n);
         struct vector_query q;
-        for (int level = SIMD_PLAIN; level <= SIMD_AVX2; level++) {
+        for (int level = SIMD_PLAIN; level <= SIMD_MOST; level++) {
             simd_limit((enum simd_level)level);
             float all = vector_square_function()(a, b, n), dot_all = vector_dot_function()(a, b, n);
             for (unsigned i = 0; i < 40; i++) {
@@ -94,23 +94,24 @@ TEST(bounded_products) {
 /* Rows of a matrix, side by side or by number: each as by itself. */
 TEST(products_of_rows) {
     static const uint32_t sizes[] = {1, 8, 31, 32, 33, 64, 96, 100, 128, 144, 256, 784};
-    enum { ROWS = 9 };
-    uint32_t numbers[ROWS] = {0, 2, 3, 8, 8, 5, 1, 4, 7};
+    enum { ROWS = 90, MOST = 35 }; /* the longest 90 are more than those that are taken for cached */
+    uint32_t numbers[ROWS];
+    for (uint32_t i = 0; i < ROWS; i++) numbers[i] = i * 7 % ROWS;
     for (size_t s = 0; s < ARRAY_SIZE(sizes); s++) {
         uint32_t n = sizes[s];
         float *q = normals(n), *rows = normals((size_t)n * ROWS);
-        for (uint32_t i = 0; i < 3 * 2 * 2 * ROWS; i++) {
-            uint32_t count = i % ROWS + 1;
-            bool square = i / ROWS % 2, listed = i / ROWS / 2 % 2, any = false;
-            float want[ROWS], got[ROWS], most = INFINITY;
+        for (uint32_t i = 0; i < 3 * 2 * 2 * MOST; i++) {
+            uint32_t count = i % MOST + 1;
+            bool square = i / MOST % 2, listed = i / MOST / 2 % 2, any = false;
+            float want[MOST], got[MOST], most = INFINITY;
             simd_limit(SIMD_PLAIN);
             vector_product *product = square ? vector_square_function() : vector_dot_function();
             for (uint32_t k = 0; k < count; k++)
                 want[k] = product(q, rows + (size_t)n * (listed ? numbers[k] : k), n);
-            if (i / ROWS / 4) most = want[i % count] * (i / ROWS / 4 == 1 ? 1 : 0.5f);
+            if (i / MOST / 4) most = want[i % count] * (i / MOST / 4 == 1 ? 1 : 0.5f);
             for (uint32_t k = 0; k < count; k++) any |= !(want[k] > most);
             struct vector_rows r = {rows, listed ? numbers : NULL, count, ROWS, n, 2, MIN(n, 32u)};
-            for (int level = SIMD_PLAIN; level <= SIMD_AVX2; level++) {
+            for (int level = SIMD_PLAIN; level <= SIMD_MOST; level++) {
                 simd_limit((enum simd_level)level);
                 bool said =
                     (square ? vector_square_rows_function() : vector_dot_rows_function())(q, &r, most, got);
@@ -132,7 +133,7 @@ TEST(rotation_is_orthogonal) {
         rotation_init(&r, n, 5);
         float *a = normals(n), *b = normals(n), *ra = normals(r.padded), *rb = normals(r.padded);
         float *again = normals(r.padded);
-        simd_limit(SIMD_AVX2);
+        simd_limit(SIMD_MOST);
         rotation_apply(&r, a, ra);
         rotation_apply(&r, b, rb);
         double size = sqrt(dot(a, a, n) * dot(b, b, n));
@@ -141,7 +142,7 @@ TEST(rotation_is_orthogonal) {
         simd_limit(SIMD_PLAIN);
         rotation_apply(&r, a, again);
         CHECK(!memcmp(again, ra, r.padded * sizeof *ra));
-        simd_limit(SIMD_AVX2);
+        simd_limit(SIMD_MOST);
         rotation_release(&r);
         free(a), free(b), free(ra), free(rb), free(again);
     }
@@ -199,7 +200,7 @@ TEST(scans_give_the_same_bits) {
         simd_limit(SIMD_PLAIN);
         rabitq_query_init(&c.q, sizes[s], c.query, c.tables);
         uint32_t again = rabitq_scan_function()(&c.q, c.block, 3.5f, 1.25f, 100, &plain);
-        simd_limit(SIMD_AVX2);
+        simd_limit(SIMD_MOST);
         CHECK(!memcmp(tables, c.tables, (size_t)4 * sizes[s]));
         CHECK(mask == again && !memcmp(&plain, &wide, sizeof plain));
         CHECK(!s || !(mask >> (32 - s))); /* places without a row */
@@ -268,7 +269,7 @@ TEST(nearest_centroids) {
     uint32_t nearest[N];
     struct centroid_panels p;
     centroid_panels_init(&p, centroids, K, D);
-    for (int level = SIMD_PLAIN; level <= SIMD_AVX2; level++) {
+    for (int level = SIMD_PLAIN; level <= SIMD_MOST; level++) {
         simd_limit((enum simd_level)level);
         centroid_panels_nearest(&p, rows, N, nearest, distances);
         for (unsigned i = 0; i < N; i++) {

@@ -104,12 +104,15 @@ static inline bool entry_next(struct cursor *c, bool first, size_t len, const ui
     return true;
 }
 
-/* Decodes the next id of a block over the one before it. */
-static bool block_next(struct cursor *c, bool first, char *id, uint32_t *len) {
+/* Decodes the next id of a block over the one before it. id has room for ID_ROOM. */
+static inline bool block_next(struct cursor *c, bool first, char *id, uint32_t *len) {
     const uint8_t *rest;
     size_t same, n;
     if (!entry_next(c, first, first ? 0 : *len, &rest, &same, &n)) return false;
-    memcpy(id + same, rest, n);
+    if (n <= ID_COPIED && c->end - rest >= ID_COPIED)
+        memcpy(id + same, rest, ID_COPIED); /* a move of known size, nearly always */
+    else
+        memcpy(id + same, rest, n);
     *len = (uint32_t)(same + n);
     return true;
 }
@@ -137,7 +140,7 @@ static int find_block(const struct ids *ids, const char *id, size_t len, uint32_
 int ids_find(const struct ids *ids, const char *id, size_t len, bool *ret_found, uint32_t *ret_docno,
              struct err *err) {
     uint32_t block = 0, cur_len = 0;
-    char cur[ID_MAX_BYTES];
+    char cur[ID_ROOM];
     struct cursor c = {0};
     *ret_found = false;
     *ret_docno = 0;
@@ -156,26 +159,17 @@ int ids_find(const struct ids *ids, const char *id, size_t len, bool *ret_found,
     return 0;
 }
 
-/* Only the bytes of the wanted id are copied: from the last entry of its block that has each. */
 int ids_get(const struct ids *ids, uint32_t docno, struct buf *out, struct err *err) {
-    struct {
-        const uint8_t *rest;
-        size_t same;
-    } entries[ID_BLOCK];
-    uint32_t at = docno % ID_BLOCK;
+    char id[ID_ROOM];
+    uint32_t len = 0;
     struct cursor c;
-    size_t len = 0, n;
     if (docno >= ids->n)
         return err_set(err, ERR_CORRUPT, "object '%s': no document %u", blob_name(ids->blob), docno);
     int r = block_open(ids, docno / ID_BLOCK, &c, err);
     if (r) return r;
-    for (uint32_t i = 0; i <= at; i++) {
-        if (!entry_next(&c, !i, len, &entries[i].rest, &entries[i].same, &n)) return bad(ids, err);
-        len = entries[i].same + n;
-    }
-    uint8_t *id = buf_grow(out, len);
-    for (uint32_t i = at + 1; i-- && len; len = MIN(len, entries[i].same))
-        if (entries[i].same < len) memcpy(id + entries[i].same, entries[i].rest, len - entries[i].same);
+    for (uint32_t i = 0; i <= docno % ID_BLOCK; i++)
+        if (!block_next(&c, !i, id, &len)) return bad(ids, err);
+    buf_add(out, id, len);
     return 0;
 }
 

@@ -3,7 +3,7 @@
 #include "index/blob.h"
 #include "util/codec.h"
 
-enum { ID_BLOCK = 16, ID_MAX_BYTES = 2048 };
+enum { ID_BLOCK = 16, ID_MAX_BYTES = 2048, ID_COPIED = 16, ID_ROOM = ID_MAX_BYTES + ID_COPIED };
 
 struct ids_writer {
     struct buf data;
@@ -39,7 +39,7 @@ struct ids_iter {
     uint32_t next;
     struct cursor c; /* in the current block */
     uint32_t len;
-    char id[ID_MAX_BYTES];
+    char id[ID_ROOM];
 };
 void ids_iter_init(struct ids_iter *, const struct ids *);
 /* 1: id and len are set (of document next - 1); 0: end; negative: error. */

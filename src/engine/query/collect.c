@@ -4,7 +4,7 @@
 #include "util/heap.h"
 #include <math.h>
 
-enum { HEAP_MIN = 64 };
+enum { HEAP_MIN = 64, SORTED_MAX = 32 };
 enum source_kind { SOURCE_NONE, SOURCE_SCORE, SOURCE_ID, SOURCE_COLUMN };
 struct sort_source {
     enum source_kind kind;
@@ -95,14 +95,43 @@ static float score_of(uint64_t key) {
     return score;
 }
 
+/* A few keys are kept in ascending order, which is a heap, too: with one jump that nobody foresees, not one a
+ * level. */
+static bool is_sorted(const struct collector *c) {
+    return c->want <= SORTED_MAX;
+}
+
 static void heap_push(struct collector *c, uint64_t key) {
     if (c->n == c->cap) {
         c->cap = MIN(c->want, MAX(2 * c->cap, (uint32_t)HEAP_MIN));
         c->heap = xrealloc(c->heap, c->cap * sizeof *c->heap);
     }
+    uint64_t *heap = c->heap;
     uint32_t i = c->n++;
-    for (; i && c->heap[(i - 1) / 2] > key; i = (i - 1) / 2) c->heap[i] = c->heap[(i - 1) / 2];
-    c->heap[i] = key;
+    if (is_sorted(c))
+        for (; i && heap[i - 1] > key; i--) heap[i] = heap[i - 1];
+    else
+        for (; i && heap[(i - 1) / 2] > key; i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
+    heap[i] = key;
+}
+
+/* In the worst one's place. */
+static void heap_replace(struct collector *c, uint64_t key) {
+    uint64_t *heap = c->heap;
+    uint32_t i = 0;
+    if (is_sorted(c))
+        for (; i + 1 < c->n && heap[i + 1] < key; i++) heap[i] = heap[i + 1];
+    heap[i] = key;
+    if (!is_sorted(c)) heap_sift_down(heap, c->n, 0);
+}
+
+/* The worst of the `left` that are still there. */
+static uint64_t heap_pop(struct collector *c, uint32_t left) {
+    uint64_t *heap = c->heap, key = heap[0];
+    if (is_sorted(c)) return heap[c->n - left];
+    heap[0] = heap[left - 1];
+    if (left > 1) heap_sift_down(heap, left - 1, 0);
+    return key;
 }
 
 static void keep_by_score(struct collector *c, uint32_t doc, float score) {
@@ -112,8 +141,7 @@ static void keep_by_score(struct collector *c, uint32_t doc, float score) {
         heap_push(c, key);
     } else {
         if (key <= c->heap[0]) return;
-        c->heap[0] = key;
-        heap_sift_down(c->heap, c->n, 0);
+        heap_replace(c, key);
     }
     if (c->n == c->want) c->theta = MAX(c->theta, score_of(c->heap[0]));
 }
@@ -273,19 +301,14 @@ void collector_add(struct collector *c, const struct batch *batch) {
         add_by_keys(c, batch);
 }
 
-static int fetch_id(struct candidate *candidate, struct err *err) {
+static int fetch_id(struct collector *c, struct candidate *candidate, struct err *err) {
     struct search_hit *hit = &candidate->hit;
-    struct buf id = BUF_INIT;
-    size_t len;
     if (hit->id) return 0;
-    int r = segment_id(candidate->segment, hit->docno, &id, err);
-    if (r) {
-        buf_release(&id);
-        return r;
-    }
-    buf_str(&id);
-    hit->id = (char *)buf_detach(&id, &len);
-    hit->id_len = (uint32_t)len;
+    buf_clear(&c->id);
+    int r = segment_id(candidate->segment, hit->docno, &c->id, err);
+    if (r) return r;
+    hit->id = xstrndup((const char *)c->id.data, c->id.len);
+    hit->id_len = (uint32_t)c->id.len;
     return 0;
 }
 
@@ -304,7 +327,7 @@ static int fetch_value(const struct sort_source *source, bool is_text, uint32_t 
     return r;
 }
 
-static int fetch_values(const struct collector *c, struct candidate *candidate, struct err *err) {
+static int fetch_values(struct collector *c, struct candidate *candidate, struct err *err) {
     struct search_hit *hit = &candidate->hit;
     struct sort_value values[SORT_MAX_KEYS] = {0};
     struct buf texts = BUF_INIT;
@@ -321,7 +344,7 @@ static int fetch_values(const struct collector *c, struct candidate *candidate, 
         text += values[i].text_len;
         hit->sort[i] = values[i];
     }
-    if (c->by_id && !c->deferred) r = fetch_id(candidate, err);
+    if (c->by_id && !c->deferred) r = fetch_id(c, candidate, err);
 out:
     buf_release(&texts);
     return r;
@@ -336,10 +359,9 @@ static int drain(struct collector *c, struct candidate *list, struct err *err) {
         list[left - 1] = (struct candidate){.segment = c->ctx->part->segment};
         hit->part_no = c->ctx->part->part_no;
         if (c->by_score) {
-            hit->docno = ~(uint32_t)c->heap[0];
-            hit->score = score_of(c->heap[0]);
-            c->heap[0] = c->heap[left - 1];
-            if (left > 1) heap_sift_down(c->heap, left - 1, 0);
+            uint64_t key = heap_pop(c, left);
+            hit->docno = ~(uint32_t)key;
+            hit->score = score_of(key);
         } else {
             hit->docno = c->entries[0].doc;
             hit->score = c->entries[0].score;
@@ -351,7 +373,7 @@ static int drain(struct collector *c, struct candidate *list, struct err *err) {
     return r;
 }
 
-static int compare_candidates(const struct collector *c, struct candidate *a, struct candidate *b, int *ret,
+static int compare_candidates(struct collector *c, struct candidate *a, struct candidate *b, int *ret,
                               struct err *err) {
     *ret = compare_keys(c->sort, c->n_sort, &a->hit, &b->hit);
     if (*ret) return 0;
@@ -359,8 +381,8 @@ static int compare_candidates(const struct collector *c, struct candidate *a, st
         *ret = a->hit.docno < b->hit.docno ? -1 : 1;
         return 0;
     }
-    int r = fetch_id(a, err);
-    if (!r) r = fetch_id(b, err);
+    int r = fetch_id(c, a, err);
+    if (!r) r = fetch_id(c, b, err);
     if (!r) *ret = compare_ids(&a->hit, &b->hit);
     return r;
 }
@@ -447,7 +469,7 @@ static int settle_deferred(struct collector *c, struct err *err) {
         cut(c, keep);
     }
     int r = fetch_ahead(c, err);
-    for (uint32_t i = 0; i < c->n_best && !r; i++) r = fetch_id(&c->best[i], err);
+    for (uint32_t i = 0; i < c->n_best && !r; i++) r = fetch_id(c, &c->best[i], err);
     if (r) return r;
     if (c->n_best) qsort_r(c->best, c->n_best, sizeof *c->best, by_all, c);
     cut(c, c->want);
@@ -481,7 +503,7 @@ int collector_finish(struct collector *c, struct search_hit **ret, uint32_t *ret
     int settled = c->deferred ? settle_deferred(c, err) : 0;
     if (settled) return settled;
     for (uint32_t i = 0; i < c->n_best; i++) {
-        int r = fetch_id(&c->best[i], err);
+        int r = fetch_id(c, &c->best[i], err);
         if (r) return r;
     }
     *ret = xmalloc(((size_t)c->n_best + 1) * sizeof **ret);
@@ -497,5 +519,6 @@ void collector_release(struct collector *c) {
     free(c->heap);
     free(c->entries);
     free(c->sources);
+    buf_release(&c->id);
     *c = (struct collector){0};
 }

@@ -51,6 +51,7 @@ struct collector {
     struct candidate *best; /* deferred: of each part, in no order */
     uint32_t n_best;
     bool deferred;
+    struct buf id; /* the one that is being read */
 };
 /* n_sort 0: by score. The keys are borrowed. */
 void collector_init(struct collector *, const struct sort_key *, uint32_t n_sort, uint32_t want);

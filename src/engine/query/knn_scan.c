@@ -7,11 +7,11 @@
 
 #include <math.h>
 
-/* AHEAD: bytes of rows to come that are asked for while one is read. START: of a row by itself; the rest of a
- * long one is often not read, or the machine sees it coming. GROUP: rows between two looks at what the worst
- * hit is. STREAM: of rows side by side. They come by themselves; asked for from far they come no sooner. */
+/* AHEAD: bytes of rows to come that are asked for while one is read: a page, over whose end processors do not
+ * look by themselves. START: of a row by itself; the rest of a long one is often not read, or the machine
+ * sees it coming. GROUP: rows between two looks at what the worst hit is. STREAM: of rows side by side. */
 enum { AHEAD_BYTES = 4096, MAX_AHEAD = 16, START = 128, GROUP = 16 };
-enum { STREAM_BYTES = 1280, STREAM_MIN_AHEAD = 2, STREAM_GROUP = 64 };
+enum { STREAM_MIN_AHEAD = 2, STREAM_GROUP = 64 };
 
 /* Row numbers, ascending. */
 struct knn_lot {
@@ -68,7 +68,7 @@ static int score_lot(const struct knn_part *p, struct knn_lot *lot, struct colle
     }
     uint32_t group = lot->apart ? GROUP : STREAM_GROUP;
     lot->ahead = lot->apart ? MIN((uint32_t)MAX_AHEAD, AHEAD_BYTES / (start * (uint32_t)sizeof(float)) + 1)
-                            : MAX((uint32_t)STREAM_MIN_AHEAD, STREAM_BYTES / size + 1);
+                            : MAX((uint32_t)STREAM_MIN_AHEAD, AHEAD_BYTES / size + 1);
     int r = search_poll(p->cancel, err);
     if (!r) r = lot->apart ? vectors_need_rows(v, lot->apart, n, err) : vectors_need(v, lot->first, n, err);
     if (r) return r;
