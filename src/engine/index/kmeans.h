@@ -32,6 +32,6 @@ void centroid_panels_nearest(const struct centroid_panels *, const float *rows, 
                              uint32_t *ret_nearest, float *ret_distance);
 /* <row, centroid> of up to CENTROID_TILE rows, which are given by their addresses:
  * products[r * n_padded + c], n_padded being n rounded up to a multiple of 16. dimensions may be any. */
-enum { CENTROID_TILE = 6 };
+enum { CENTROID_TILE = 12 };
 void centroid_panels_products(const struct centroid_panels *, const float *const *rows, size_t n,
                               float *products);

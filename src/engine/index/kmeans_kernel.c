@@ -1,4 +1,5 @@
-/* Rows against centroids: a matrix product in register tiles of 6 rows and 16 centroids. */
+/* Rows against centroids: a matrix product in register tiles of 12 rows (6 where registers are narrower) and 16
+ * centroids. */
 #include <math.h>
 
 #include "index/kmeans.h"
@@ -29,9 +30,9 @@ static void tile_plain(const float *const rows[TILE_ROWS], const float *panel, u
 #define STORE(r)                                                                                             \
     _mm256_storeu_ps(out[r], s##r);                                                                          \
     _mm256_storeu_ps(out[r] + 8, t##r)
-__attribute__((target("avx2,fma"))) static void tile_avx2(const float *const rows[TILE_ROWS],
-                                                          const float *panel, uint32_t dimensions,
-                                                          float out[TILE_ROWS][PANEL]) {
+__attribute__((target("avx2,fma"))) static void half_tile_avx2(const float *const rows[TILE_ROWS / 2],
+                                                               const float *panel, uint32_t dimensions,
+                                                               float out[TILE_ROWS / 2][PANEL]) {
     __m256 s0 = _mm256_setzero_ps(), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0;
     __m256 t0 = s0, t1 = s0, t2 = s0, t3 = s0, t4 = s0, t5 = s0;
     for (uint32_t d = 0; d < dimensions; d++, panel += PANEL) {
@@ -50,10 +51,34 @@ __attribute__((target("avx2,fma"))) static void tile_avx2(const float *const row
     STORE(4);
     STORE(5);
 }
+
+static void tile_avx2(const float *const rows[TILE_ROWS], const float *panel, uint32_t dimensions,
+                      float out[TILE_ROWS][PANEL]) {
+    half_tile_avx2(rows, panel, dimensions, out);
+    half_tile_avx2(rows + TILE_ROWS / 2, panel, dimensions, out + TILE_ROWS / 2);
+}
+
+/* As many sums as hide the latency of their additions. */
+__attribute__((target("avx512f"))) static void tile_avx512(const float *const rows[TILE_ROWS],
+                                                           const float *panel, uint32_t dimensions,
+                                                           float out[TILE_ROWS][PANEL]) {
+    __m512 sums[TILE_ROWS];
+#pragma GCC unroll 12
+    for (unsigned r = 0; r < TILE_ROWS; r++) sums[r] = _mm512_setzero_ps();
+    for (uint32_t d = 0; d < dimensions; d++, panel += PANEL) {
+        __m512 a = _mm512_loadu_ps(panel);
+#pragma GCC unroll 12
+        for (unsigned r = 0; r < TILE_ROWS; r++)
+            sums[r] = _mm512_fmadd_ps(_mm512_set1_ps(rows[r][d]), a, sums[r]);
+    }
+#pragma GCC unroll 12
+    for (unsigned r = 0; r < TILE_ROWS; r++) _mm512_storeu_ps(out[r], sums[r]);
+}
 #endif
 
 static tile_fn *tile_function(void) {
 #ifdef __x86_64__
+    if (simd_level() >= SIMD_AVX512) return tile_avx512;
     if (simd_level() >= SIMD_AVX2) return tile_avx2;
 #endif
     return tile_plain;
