@@ -23,12 +23,11 @@ static uint64_t size_of(const struct scratch *s) {
     return __atomic_load_n(&s->size, __ATOMIC_RELAXED);
 }
 
-static void set_size(struct node *n, uint64_t size, bool only_up) {
-    struct scratch *s = node_scratch(n);
-    pthread_mutex_lock(&n->place->lock);
+static void set_size(struct scratch *s, struct place *place, uint64_t size, bool only_up) {
+    pthread_mutex_lock(&place->lock);
     if (!only_up || size > s->size) __atomic_store_n(&s->size, size, __ATOMIC_RELAXED);
     s->mtime_ms = clock_now_ms(&clock_system);
-    pthread_mutex_unlock(&n->place->lock);
+    pthread_mutex_unlock(&place->lock);
 }
 
 static int scratch_stat(struct call *c, struct node *n) {
@@ -45,7 +44,7 @@ static int scratch_open(struct call *c, struct handle *h) {
     struct scratch *s = node_scratch(h->node);
     if (h->flags & O_TRUNC) {
         if (ftruncate(s->fd, 0)) return err_sys(&c->err, errno, "cannot truncate '%s'", scratch_name(s));
-        set_size(h->node, 0, false);
+        set_size(s, h->node->place, 0, false);
     }
     scratch_touch(h->node->place, s, 1);
     return 0;
@@ -71,7 +70,7 @@ static int scratch_write(struct call *c, struct handle *h, const char *data, siz
         data += n;
         len -= (size_t)n;
         offset += (uint64_t)n;
-        set_size(h->node, offset, true);
+        set_size(s, h->node->place, offset, true);
     }
     scratch_touch(h->node->place, s, 0);
     return 0;
@@ -81,7 +80,7 @@ static int scratch_truncate(struct call *c, struct node *n, struct handle *h, ui
     struct scratch *s = node_scratch(n);
     if (ftruncate(s->fd, (off_t)size))
         return err_sys(&c->err, errno, "cannot truncate '%s'", scratch_name(s));
-    set_size(n, size, false);
+    set_size(s, n->place, size, false);
     return 0;
 }
 

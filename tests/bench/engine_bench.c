@@ -320,7 +320,7 @@ static int add_batch(struct driver *d, struct ingest *in, const float *base, con
 }
 
 static int load(struct driver *d, char **w) {
-    size_t len, tag_bytes;
+    size_t len = 0, tag_bytes = 0;
     uint32_t dim = (uint32_t)atoi(w[2]);
     const float *base = bench_map(w[1], &len);
     const uint8_t *tags = bench_map(w[3], &tag_bytes);

@@ -8,6 +8,7 @@ from common import Driver, Failed, Row, Skip, interleave, make, median, megabyte
 import data
 
 K = 10
+PASSES = 4  # of filtered queries, which are microseconds: a round is some milliseconds
 TARGETS = (0.965, 0.99)
 EFS = (*range(10, 60), *range(60, 120, 2), *range(120, 240, 5), *range(240, 601, 20))  # fine: no side pays for a step
 RECALLS = (*(x / 1000 for x in range(900, 999, 3)), 0.999)
@@ -285,8 +286,8 @@ def filter_row(bench, v, mine, peer, n, name, mask, tag, graph):
     mine.choose(None, f"tags:{tag}")
     mine.driver("hits", "v", mine.out)
     recall = recall_of(ints(mine.out, n), exact, n)
-    got = interleave(bench.rounds, {"ldbfs": lambda: mine.driver("round", "v", 1, 1),
-                                    "scan": lambda: peer("round_scan", 1, 4, n)})
+    got = interleave(bench.rounds, {"ldbfs": lambda: mine.driver("round", "v", 1, PASSES),
+                                    "scan": lambda: peer("round_scan", 1, PASSES, n)})
     r = 1 / ratio(got["ldbfs"], got["scan"], "mean_us", "low")
     text = f"scan {microseconds(median(x['mean_us'] for x in got['scan']))}"
     if graph:

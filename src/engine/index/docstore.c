@@ -436,7 +436,7 @@ int docstore_verify(const struct docstore *d, uint64_t *ret_raw_bytes, struct er
         r = read_block(d, NULL, &b, &p, err);
         uint32_t at = 0;
         for (uint32_t doc = b.first; !r && doc < b.end; doc++) {
-            uint32_t from, len;
+            uint32_t from = 0, len = 0;
             r = span_of(d, doc, &b, &from, &len, err);
             if (!r && from != at) r = bad(d, err, "lengths");
             at = from + len;

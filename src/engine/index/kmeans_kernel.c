@@ -1,5 +1,5 @@
-/* Rows against centroids: a matrix product in register tiles of 12 rows (6 where registers are narrower) and 16
- * centroids. */
+/* Rows against centroids: a matrix product in register tiles of 12 rows (6 where registers are narrower) and
+ * 16 centroids. */
 #include <math.h>
 
 #include "index/kmeans.h"

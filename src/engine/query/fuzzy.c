@@ -82,7 +82,7 @@ void fuzzy_matcher_init(struct fuzzy_matcher *m, const char *word, size_t len, u
     for (; s < end; s += step) m->word[m->len++] = utf8_next(s, end, &step);
     /* no term longer than the word and its edits is alive, and one row more is written to find that out */
     m->rows = xcalloc((size_t)m->len + edits + 2, sizeof *m->rows);
-    for (uint32_t k = 0; k <= 2 * edits; k++)
+    for (uint32_t k = 0; k < BAND && k <= 2 * edits; k++)
         m->rows[0].cells[k] = k >= edits && k - edits <= m->len ? (uint8_t)(k - edits) : FAR;
 }
 

@@ -479,7 +479,7 @@ static enum occur parse_modifier(struct parser *p) {
 
 /* One clause and the operator before it. */
 static int parse_member(struct parser *p, struct syntax_text field, struct syntax *b) {
-    struct syntax *node;
+    struct syntax *node = NULL;
     const char *e;
     char op = operator_at(p->p, p->end, &e);
     if ((op == 'A' || op == 'O') && !b->n_clauses) return fail_at(p, p->p, expected_clause);
