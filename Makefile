@@ -36,16 +36,17 @@ OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefin
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 OPT_fuzz    := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-omit-frame-pointer
 
-# The release binary is optimised as a whole (with -O3 a tenth of a short query); test programs, which are many, take the
+# gcc optimises the release binary as a whole (with -O3 a tenth of a short query). Test programs, which are many, take the
 # machine code that the objects have beside that.
 ifeq ($(B),release)
-ifneq ($(findstring gcc version,$(shell $(CC) -v 2>&1)),)
-OPT_release += -flto=auto -ffat-lto-objects
+ifeq ($(findstring __clang__,$(shell $(CC) -dM -E - </dev/null)),)
+WHOLE     := -flto=auto -ffat-lto-objects
+NOT_WHOLE := -fno-lto
 endif
 endif
 
-CFLAGS_ALL  := -std=gnu11 -ffp-contract=off $(WARN) $(OPT_$(B)) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DLDBFS_VERSION='"$(VERSION)"' -Isrc -Isrc/engine $(PKG_CFLAGS) $(CFLAGS)
-LDFLAGS_ALL := $(OPT_$(B)) $(LDFLAGS)
+CFLAGS_ALL   = -std=gnu11 -ffp-contract=off $(WARN) $(OPT_$(B)) $(WHOLE) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DLDBFS_VERSION='"$(VERSION)"' -Isrc -Isrc/engine $(PKG_CFLAGS) $(CFLAGS)
+LDFLAGS_ALL  = $(OPT_$(B)) $(if $(WHOLE),$(WHOLE) -ffp-contract=off $(CFLAGS)) $(LDFLAGS)
 
 SRC    := $(sort $(wildcard src/util/*.c src/engine/*.c src/engine/*/*.c src/fs/*.c))
 MAIN   := $(sort $(wildcard src/*.c))
@@ -58,6 +59,7 @@ Q_0 := @
 Q   := $(Q_$(V))
 say  = @$(if $(filter 0,$(V)),printf '  %-5s %s\n' $(1) $(2);) :
 
+.DELETE_ON_ERROR:
 # Keep the objects of test programs.
 .SECONDARY:
 
@@ -76,9 +78,10 @@ $(O)/%.o: %.c $(O)/flags
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
+$(O)/tests/unit/%.o $(O)/tests/contract/%.o: private WHOLE :=
 $(O)/tests/%: $(O)/tests/%.o $(O)/libldbfs.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -fno-lto -o $@ $< $(O)/libldbfs.a $(PKG_LIBS)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(NOT_WHOLE) -o $@ $< $(O)/libldbfs.a $(PKG_LIBS)
 
 tests: $(TESTB)
 

@@ -258,7 +258,7 @@ int engine_view_live_until(struct engine *e, const char *cid, bool strong, const
     struct deadline d;
     int r = engine_coll(e, cid, &coll, err);
     if (r) return r;
-    deadline_start(&d, clock_mono_us(&clock_system), cancel, timeout_ms);
+    deadline_start(&d, cancel, timeout_ms);
     r = view_live(coll, strong, &d.stop, ret, err);
     deadline_end(&d);
     return r;

@@ -405,7 +405,7 @@ int engine_status(struct engine *e, const char *cid, struct collection_status *r
     int r = engine_coll(e, cid, &coll, err);
     if (!r && e->scheduler && e->core.build_age_ms >= 0) r = leave_to_builder(e, coll, ret, &left, err);
     if (r || left) return r;
-    deadline_start(&d, clock_mono_us(&clock_system), NULL, STATUS_WAIT_MS);
+    deadline_start(&d, NULL, STATUS_WAIT_MS);
     r = status_within(e, cid, &d.stop, ret, err);
     deadline_end(&d);
     return r;

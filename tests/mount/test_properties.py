@@ -10,7 +10,7 @@ import threading
 
 from harness import MODE, ROOT, check, equal
 from test_reference import (CONFIGS, FIELDS, SIMILARITIES, TAGS, random_doc, random_knn, random_object,
-                            random_sparse, random_text, run, unit, vector)
+                            random_sparse, random_text, run, vector)
 
 sys.path.insert(0, os.path.join(ROOT, "tests/quality"))
 import reference as ref  # noqa: E402
@@ -196,7 +196,7 @@ def test_knn(env):
         field, rng = env.random.choice(SIMILARITIES), env.random
         k = rng.choice([1, 3, 10, 50, 1000])
         only = random_text(rng, 1) if rng.random() < 0.7 else None
-        query = ref.Knn(field, unit(rng) if field == "dot_product" else vector(rng), k, only)
+        query = ref.Knn(field, vector(rng, field), k, only)
         scores = query.all(corpus)
         got = answer(m, query)
         what = json.dumps(query.json())

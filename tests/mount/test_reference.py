@@ -17,7 +17,7 @@ VOCABULARY = ("whale ship sea captain harpoon storm island garden herb soup reci
 TAGS = ["net", "games", "web", "mail", "science", "Text", "änd"]
 TOKENS = ["alpha", "beta", "gamma", "delta", "ж"]
 SIMILARITIES = ["cosine", "euclidean", "dot_product", "max_inner_product"]
-DIMENSIONS = 6
+DIMENSIONS = {"cosine": 6, "dot_product": 33, "euclidean": 300, "max_inner_product": 96}  # less than a register, rests, no rest
 TOLERANCE = 2e-6
 NEAR_ONE = 2.0 ** -22  # some roundings of numbers up to 1: a cosine of -0.98 leaves no less in (1 + cosine) / 2
 LETTERS = "abcd"
@@ -25,7 +25,7 @@ CONFIGS = {"title": {"type": "text"}, "body": {"type": "text"}, "tag": {"type": 
            "x": {"type": "double"}, "flag": {"type": "boolean"}, "sparse": {"type": "sparseVector"},
            "word": {"type": "text"}, "code": {"type": "keyword"}, "at": {"type": "datetime"},
            "who": {"type": "object", "objectIndexConfigs": {"name": {"type": "keyword"}, "age": {"type": "long"}}},
-           **{s: {"type": "vector", "dimensions": DIMENSIONS, "similarity": s} for s in SIMILARITIES}}
+           **{s: {"type": "vector", "dimensions": DIMENSIONS[s], "similarity": s} for s in SIMILARITIES}}
 FIELDS = {"title": "text", "body": "text", "tag": "keyword", "n": "long", "x": "double", "flag": "boolean",
           "word": "text", "code": "keyword", "at": "datetime", "sparse": "sparse", "who.name": "keyword", "who.age": "long", **{s: ("vector", s) for s in SIMILARITIES}}
 
@@ -35,13 +35,10 @@ def maybe(rng, doc, name, make, chance=0.75):
         doc[name] = make()
 
 
-def vector(rng):
-    return [round(rng.gauss(0, 1), 3) for _ in range(DIMENSIONS)]
-
-
-def unit(rng):
-    v = vector(rng)
-    return [x / sum(y * y for y in v) ** 0.5 for x in v]
+def vector(rng, similarity):
+    v = [round(rng.gauss(0, 1), 3) for _ in range(DIMENSIONS[similarity])]
+    length = sum(x * x for x in v) ** 0.5 if similarity == "dot_product" else 1
+    return [x / length for x in v]
 
 
 def letters(rng):
@@ -68,7 +65,7 @@ def random_doc(rng, number):
     maybe(rng, doc, "who", lambda: [{"name": rng.choice(TAGS), "age": rng.randrange(9)}
                                     for _ in range(rng.randrange(1, 3))])
     for s in SIMILARITIES:
-        maybe(rng, doc, s, lambda kind=s: unit(rng) if kind == "dot_product" else vector(rng), 0.8)
+        maybe(rng, doc, s, lambda kind=s: vector(rng, kind), 0.8)
     return doc
 
 
@@ -141,7 +138,7 @@ def random_text(rng, depth=2):
 def random_knn(rng):
     field = rng.choice(SIMILARITIES)
     only = random_text(rng, 1) if rng.random() < 0.5 else None
-    return ref.Knn(field, unit(rng) if field == "dot_product" else vector(rng), rng.choice([1, 5, 40, 400]), only)
+    return ref.Knn(field, vector(rng, field), rng.choice([1, 5, 40, 400]), only)
 
 
 def random_sparse(rng):

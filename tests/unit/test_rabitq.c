@@ -69,7 +69,7 @@ TEST(bounded_products) {
             for (unsigned i = 0; i < 40; i++) {
                 float most = all * (float)i / 20;
                 uint32_t same = 0;
-                struct vector_rows rows = {b, i % 2 ? &same : NULL, 1, 1, n, i % 3, n};
+                struct vector_rows rows = {b, i % 2 ? &same : NULL, 1, 1, n, i % 3, n, i % 4 == 3};
                 float x, y;
                 vector_square_rows_function()(a, &rows, most, &x);
                 vector_dot_rows_function()(a, &rows, most, &y);
@@ -93,8 +93,8 @@ TEST(bounded_products) {
 
 /* Rows of a matrix, side by side or by number: each as by itself. */
 TEST(products_of_rows) {
-    static const uint32_t sizes[] = {1, 8, 31, 32, 33, 64, 96, 100, 128, 144, 256, 784};
-    enum { ROWS = 90, MOST = 35 }; /* the longest 90 are more than those that are taken for cached */
+    static const uint32_t sizes[] = {1, 8, 31, 32, 33, 64, 96, 100, 128, 144, 159, 256, 300, 784};
+    enum { ROWS = 90, MOST = 35 };
     uint32_t numbers[ROWS];
     for (uint32_t i = 0; i < ROWS; i++) numbers[i] = i * 7 % ROWS;
     for (size_t s = 0; s < ARRAY_SIZE(sizes); s++) {
@@ -110,7 +110,8 @@ TEST(products_of_rows) {
                 want[k] = product(q, rows + (size_t)n * (listed ? numbers[k] : k), n);
             if (i / MOST / 4) most = want[i % count] * (i / MOST / 4 == 1 ? 1 : 0.5f);
             for (uint32_t k = 0; k < count; k++) any |= !(want[k] > most);
-            struct vector_rows r = {rows, listed ? numbers : NULL, count, ROWS, n, 2, MIN(n, 32u)};
+            struct vector_rows r = {rows,        listed ? numbers : NULL, count, ROWS, n, 2,
+                                    MIN(n, 32u), count % 3 == 2};
             for (int level = SIMD_PLAIN; level <= SIMD_MOST; level++) {
                 simd_limit((enum simd_level)level);
                 bool said =

@@ -33,10 +33,10 @@ static void *watch(void *arg) {
     return arg;
 }
 
-void deadline_start(struct deadline *d, int64_t now_us, const volatile int *cancel, uint32_t timeout_ms) {
+void deadline_start(struct deadline *d, const volatile int *cancel, uint32_t timeout_ms) {
     d->cancel = cancel;
     d->stop = cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED) ? 1 : 0;
-    d->at_us = now_us + (int64_t)timeout_ms * 1000;
+    d->at_us = clock_mono_us(&clock_system) + (int64_t)timeout_ms * 1000;
     d->prev = NULL;
     pthread_mutex_lock(&lock);
     if (!running) {

@@ -10,6 +10,5 @@ struct deadline {
     volatile int stop;          /* 0 = go on, 1 = canceled, 2 = timed out */
     struct deadline *next, *prev;
 };
-/* now_us: of clock_system. */
-void deadline_start(struct deadline *, int64_t now_us, const volatile int *cancel, uint32_t timeout_ms);
+void deadline_start(struct deadline *, const volatile int *cancel, uint32_t timeout_ms);
 void deadline_end(struct deadline *);

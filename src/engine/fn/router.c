@@ -398,7 +398,7 @@ int router_query(struct core *core, const struct view *view, const char *collect
     struct page_hold hold;
     page_hold_begin(&hold, core->objects->pages);
     counter_add(&core->n_queries, 1);
-    deadline_start(&rt.deadline, start, cancel, req->timeout_ms);
+    deadline_start(&rt.deadline, cancel, req->timeout_ms);
     int r = compile(&rt, err);
     if (!r) r = collect_stats(&rt, err);
     if (!r) choose_shards(&rt);

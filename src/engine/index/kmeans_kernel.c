@@ -1,5 +1,5 @@
-/* Rows against centroids: a matrix product in register tiles of 12 rows (6 where registers are narrower) and
- * 16 centroids. */
+/* Rows against centroids: a matrix product in tiles of 12 rows and 16 centroids; AVX2 has registers for 6
+ * rows. */
 #include <math.h>
 
 #include "index/kmeans.h"

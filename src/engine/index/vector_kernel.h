@@ -12,9 +12,7 @@
 
 #include <math.h>
 
-/* LOOK: elements between two looks at a bounded sum, at least. GROUP: of single rows. CACHED: elements that a
- * second cache holds. */
-enum { LANES = VECTOR_LANES, LOOK = 128, GROUP = 16, CACHED = 1 << 16 };
+enum { LANES = VECTOR_LANES, LOOK = 128 /* elements between two looks at a bounded sum, at least */ };
 
 /* ---- one row ---- */
 
@@ -96,13 +94,20 @@ INLINE bool stream_pairs(const float *q, const struct vector_rows *r, bool squar
     return any | !(ret[i] > most);
 }
 
-/* A group of single rows, by one half first and then those that may be hits by the rest: so the jumps that
- * nobody foresees come together. */
-INLINE void by_halves(const float *q, const float *const *rows, uint32_t n, size_t dim, float most,
-                      float *ret) {
+INLINE const float *single_row(const struct vector_rows *r, uint32_t i, size_t dim) {
+    if (i + r->ahead < r->known) vector_prefetch(r->rows + r->numbers[i + r->ahead] * dim, r->start);
+    return r->rows + r->numbers[i] * dim;
+}
+
+/* n single rows from `from` on, by one half first and then those that may be hits by the rest: so the jumps
+ * that nobody foresees come together. */
+INLINE void by_halves(const float *q, const struct vector_rows *r, uint32_t from, uint32_t n, size_t dim,
+                      float most, float *ret) {
     size_t half = MAX(dim / 2 / LANES * LANES, (size_t)LOOK), whole = dim / LANES * LANES;
-    struct sums sums[GROUP];
+    const float *rows[VECTOR_GROUP];
+    struct sums sums[VECTOR_GROUP];
     for (uint32_t i = 0; i < n; i++) {
+        rows[i] = single_row(r, from + i, dim);
         sums[i] = add_lanes(q, rows[i], half, true, 0, zeros());
         ret[i] = fold(sums[i]);
     }
@@ -113,23 +118,15 @@ INLINE void by_halves(const float *q, const float *const *rows, uint32_t n, size
     }
 }
 
-/* Single ones: so few that they are in a cache are read whole. */
 INLINE bool single(const float *q, const struct vector_rows *r, bool square, size_t dim, float most,
                    float *ret) {
-    bool many = (size_t)r->known * dim > CACHED, halves = square && dim > LOOK && many && most < INFINITY;
-    bool any = false;
-    const float *rows[GROUP];
-    for (uint32_t i = 0; i < r->n; i += GROUP) {
-        uint32_t n = MIN(r->n - i, (uint32_t)GROUP);
-        for (uint32_t k = 0; k < n; k++) {
-            uint32_t later = i + k + r->ahead;
-            if (later < r->known) vector_prefetch(r->rows + r->numbers[later] * dim, r->start);
-            rows[k] = r->rows + r->numbers[i + k] * dim;
-            if (!halves) ret[i + k] = product(q, rows[k], dim, square, 0);
-        }
-        if (halves) by_halves(q, rows, n, dim, most, ret + i);
+    bool halves = square && dim > LOOK && !r->cached && most < INFINITY, any = false;
+    for (uint32_t i = 0; halves && i < r->n; i += VECTOR_GROUP)
+        by_halves(q, r, i, MIN(r->n - i, (uint32_t)VECTOR_GROUP), dim, most, ret + i);
+    for (uint32_t i = 0; i < r->n; i++) {
+        if (!halves) ret[i] = product(q, single_row(r, i, dim), dim, square, 0);
+        any |= !(ret[i] > most);
     }
-    for (uint32_t i = 0; i < r->n; i++) any |= !(ret[i] > most);
     return any;
 }
 

@@ -26,7 +26,9 @@ struct vector_rows {
     const uint32_t *numbers; /* of the rows, `known` of them (more than n: the next ones); NULL: 0, 1, ... */
     uint32_t n, known, dimensions, ahead;
     uint32_t start; /* with numbers: so many elements of it are asked for */
+    bool cached;    /* with numbers: the rows are so few that a cache has them, and are read whole */
 };
+enum { VECTOR_GROUP = 16 }; /* single rows that are looked at together: n is best a multiple */
 /* ret: n. True: one of them is not above `most`. The bits of the functions above; but where a sum of squares
  * is above `most`, it is some number above `most` and not above the sum (long rows are looked at on the way).
  * The dot product has no such bound. */

@@ -119,10 +119,13 @@ static void heap_push(struct collector *c, uint64_t key) {
 static void heap_replace(struct collector *c, uint64_t key) {
     uint64_t *heap = c->heap;
     uint32_t i = 0;
-    if (is_sorted(c))
-        for (; i + 1 < c->n && heap[i + 1] < key; i++) heap[i] = heap[i + 1];
+    if (!is_sorted(c)) {
+        heap[0] = key;
+        heap_sift_down(heap, c->n, 0);
+        return;
+    }
+    for (; i + 1 < c->n && heap[i + 1] < key; i++) heap[i] = heap[i + 1];
     heap[i] = key;
-    if (!is_sorted(c)) heap_sift_down(heap, c->n, 0);
 }
 
 /* The worst of the `left` that are still there. */

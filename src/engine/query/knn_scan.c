@@ -8,9 +8,10 @@
 #include <math.h>
 
 /* AHEAD: bytes of rows to come that are asked for while one is read: a page, over whose end processors do not
- * look by themselves. START: of a row by itself; the rest of a long one is often not read, or the machine
- * sees it coming. GROUP: rows between two looks at what the worst hit is. STREAM: of rows side by side. */
-enum { AHEAD_BYTES = 4096, MAX_AHEAD = 16, START = 128, GROUP = 16 };
+ * look by themselves, and at least two rows. START: elements of a row by itself; the rest of a long one is
+ * often not read, or the machine sees it coming. GROUP: rows side by side between two looks at what the worst
+ * hit is. CACHED: what a second cache holds of rows. */
+enum { AHEAD_BYTES = 4096, MAX_AHEAD = 16, START = 128, CACHED_BYTES = 256 * 1024 };
 enum { STREAM_MIN_AHEAD = 2, STREAM_GROUP = 64 };
 
 /* Row numbers, ascending. */
@@ -50,6 +51,7 @@ static void score_group(const struct knn_part *p, struct knn_lot *lot, uint32_t 
     if (lot->apart) {
         some.numbers = lot->apart + from;
         some.start = MIN(dim, (uint32_t)START);
+        some.cached = p->n_allowed * (uint64_t)dim * sizeof(float) <= CACHED_BYTES;
     } else {
         some.rows += (size_t)(lot->first + from) * dim;
     }
@@ -66,7 +68,7 @@ static int score_lot(const struct knn_part *p, struct knn_lot *lot, struct colle
         lot->first = lot->rows[0];
         lot->apart = NULL;
     }
-    uint32_t group = lot->apart ? GROUP : STREAM_GROUP;
+    uint32_t group = lot->apart ? VECTOR_GROUP : STREAM_GROUP;
     lot->ahead = lot->apart ? MIN((uint32_t)MAX_AHEAD, AHEAD_BYTES / (start * (uint32_t)sizeof(float)) + 1)
                             : MAX((uint32_t)STREAM_MIN_AHEAD, AHEAD_BYTES / size + 1);
     int r = search_poll(p->cancel, err);
