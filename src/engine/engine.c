@@ -135,12 +135,12 @@ int engine_open(const struct engine_options *o, struct engine **ret, struct err 
     int r = make_dirs(o->data_dir, err);
     if (!r) r = open_backends(e, o, err);
     if (!r && (fresh || o->background)) r = probe_store(core, err);
+    if (!r) set_fault(e, o->object_fault);
+    if (!r && o->background) r = scheduler_start(core, &e->scheduler, err);
     if (r) {
         engine_close(e);
         return err_wrap(err, "could not open \"%s\"", o->data_dir);
     }
-    set_fault(e, o->object_fault);
-    if (o->background) e->scheduler = scheduler_start(core);
     *ret = e;
     return 0;
 }

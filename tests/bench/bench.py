@@ -152,7 +152,7 @@ def page(results, command):
            f"{machine()}; {when}. Command: `{command}` (rows of some groups: `scripts/bench text knn ...`; in minutes: "
            f"`make bench-quick`). It installs and drives the peers: {versions()}.", "",
            "Work is done in turn by us and by the peer in one run, " +
-           f"{max(r['rounds'] for r in results)} rounds (three times as many through the mount and of durable writes); a ratio is the median of the rounds' ratios and above 1 where ours is "
+           f"{max(r['rounds'] for r in results)} rounds (three times as many through the mount, of durable writes, filters and scans); a ratio is the median of the rounds' ratios and above 1 where ours is "
            "better, except where the goal is a bound. \"CPU\" is the same ratio of processor time. Absolute times mean little on another machine.",
            "", summary(results) + ".", ""]
     for r in results:

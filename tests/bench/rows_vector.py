@@ -286,8 +286,8 @@ def filter_row(bench, v, mine, peer, n, name, mask, tag, graph):
     mine.choose(None, f"tags:{tag}")
     mine.driver("hits", "v", mine.out)
     recall = recall_of(ints(mine.out, n), exact, n)
-    got = interleave(bench.rounds, {"ldbfs": lambda: mine.driver("round", "v", 1, PASSES),
-                                    "scan": lambda: peer("round_scan", 1, PASSES, n)})
+    got = interleave(bench.short_rounds, {"ldbfs": lambda: mine.driver("round", "v", 1, PASSES),
+                                          "scan": lambda: peer("round_scan", 1, PASSES, n)})
     r = 1 / ratio(got["ldbfs"], got["scan"], "mean_us", "low")
     text = f"scan {microseconds(median(x['mean_us'] for x in got['scan']))}"
     if graph:
@@ -330,7 +330,7 @@ def scan_row(bench, v):
     plain = hnsw_driver(bench, v, index=False)
     where = stored_at(bench, v)
     exact = 1 if mine.can_approximate() else None
-    got = interleave(bench.rounds, {"ldbfs": lambda: mine.round(exact), "sum": lambda: plain("sum", 20, *where)})
+    got = interleave(bench.short_rounds, {"ldbfs": lambda: mine.round(exact), "sum": lambda: plain("sum", 20, *where)})
     recall = mine.recall(exact)
     mine.driver.close()
     plain.close()

@@ -195,7 +195,22 @@ static void *keeper_thread(void *p) {
     return NULL;
 }
 
-struct scheduler *scheduler_start(struct core *core) {
+static void scheduler_free(struct scheduler *s) {
+    s->core->scheduler = NULL; /* the engine is being closed: nobody writes any more */
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->work);
+    free(s);
+}
+
+static void stop_threads(struct scheduler *s) {
+    pthread_mutex_lock(&s->lock);
+    __atomic_store_n(&s->stop, 1, __ATOMIC_RELAXED);
+    pthread_cond_broadcast(&s->work);
+    pthread_mutex_unlock(&s->lock);
+    pthread_join(s->builder, NULL);
+}
+
+int scheduler_start(struct core *core, struct scheduler **ret, struct err *err) {
     struct scheduler *s = xcalloc(1, sizeof *s);
     s->core = core;
     core->scheduler = s;
@@ -206,23 +221,21 @@ struct scheduler *scheduler_start(struct core *core) {
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&s->work, &attr);
     pthread_condattr_destroy(&attr);
-    thread_create(&s->builder, builder_thread, s);
-    thread_create(&s->keeper, keeper_thread, s);
-    return s;
+    int e = thread_create(&s->builder, builder_thread, s);
+    if (!e && (e = thread_create(&s->keeper, keeper_thread, s))) stop_threads(s);
+    if (e) {
+        scheduler_free(s);
+        return err_sys(err, e, "could not start the threads that build and merge");
+    }
+    *ret = s;
+    return 0;
 }
 
 void scheduler_stop(struct scheduler *s) {
     if (!s) return;
-    s->core->scheduler = NULL; /* the engine is being closed: nobody writes any more */
-    pthread_mutex_lock(&s->lock);
-    __atomic_store_n(&s->stop, 1, __ATOMIC_RELAXED);
-    pthread_cond_broadcast(&s->work);
-    pthread_mutex_unlock(&s->lock);
-    pthread_join(s->builder, NULL);
+    stop_threads(s);
     pthread_join(s->keeper, NULL);
-    pthread_mutex_destroy(&s->lock);
-    pthread_cond_destroy(&s->work);
-    free(s);
+    scheduler_free(s);
 }
 
 /* ---- virtual shards ---- */

@@ -16,7 +16,7 @@ int shards_adjust(struct core *, struct err *err);
 struct scheduler;
 /* Background threads: one builds (by size and age of the unbuilt log, whoever wrote it), one merges, adjusts
  * shards and cleans. */
-struct scheduler *scheduler_start(struct core *);
+int scheduler_start(struct core *, struct scheduler **ret, struct err *);
 void scheduler_stop(struct scheduler *); /* waits for running work; NULL is fine */
 /* Much was written: the builder looks at once instead of at its next round. NULL is fine. */
 void scheduler_wake(struct scheduler *);

@@ -74,14 +74,13 @@ INLINE bool stream(const float *q, const struct vector_rows *r, bool square, flo
  * constant. */
 INLINE bool stream_pairs(const float *q, const struct vector_rows *r, bool square, size_t dim, float most,
                          float *ret) {
-    const float *row = r->rows;
-    size_t ahead = r->ahead * dim;
+    const float *row = r->rows, *ahead = row + r->ahead * dim;
     bool any = false;
     uint32_t i = 0;
-    for (; i + 2 <= r->n; i += 2, row += 2 * dim) {
+    for (; i + 2 <= r->n; i += 2, row += 2 * dim, ahead += 2 * dim) {
         struct sums s = zeros(), t = s;
         for (size_t k = 0; k < dim; k += LANES) {
-            vector_prefetch(row + ahead + 2 * k, 2 * LANES);
+            vector_prefetch(ahead + 2 * k, 2 * LANES);
             s = add32(q + k, row + k, square, s);
             t = add32(q + k, row + dim + k, square, t);
         }
