@@ -41,13 +41,12 @@ INLINE float product(const float *a, const float *b, size_t n, bool square, size
 }
 
 /* All terms are positive and every lane only grows, so a sum of some of them is not above that of all: it is
- * looked at after every `step` elements. */
-INLINE float square_bounded(const float *a, const float *b, size_t n, uint32_t step, float most,
-                            size_t ahead) {
+ * looked at now and then. */
+INLINE float square_bounded(const float *a, const float *b, size_t n, float most, size_t ahead) {
     struct sums s = zeros();
     size_t i = 0, whole = n / LANES * LANES;
-    for (; i + step < n; i += step) {
-        s = add_lanes(a + i, b + i, step, true, ahead, s);
+    for (; i + LOOK < n; i += LOOK) {
+        s = add_lanes(a + i, b + i, LOOK, true, ahead, s);
         float sum = fold(s);
         if (sum > most) return sum;
     }
@@ -63,7 +62,7 @@ INLINE bool stream(const float *q, const struct vector_rows *r, bool square, flo
     size_t dim = r->dimensions, ahead = r->ahead * dim;
     bool any = false;
     for (uint32_t i = 0; i < r->n; i++, row += dim) {
-        ret[i] = square ? square_bounded(q, row, dim, LOOK, most, ahead) : product(q, row, dim, false, ahead);
+        ret[i] = square ? square_bounded(q, row, dim, most, ahead) : product(q, row, dim, false, ahead);
         any |= !(ret[i] > most);
     }
     return any;
