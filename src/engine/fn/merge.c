@@ -340,8 +340,8 @@ static int merge_leased(struct coll *coll, enum merge_mode mode, const volatile 
         r = commit_merge(&m, &stale, err);
     }
     if (!r) {
-        *ret_did = true;
-        counter_add(&coll->core->n_merges, 1);
+        *ret_did = true; /* also when given up: look again */
+        if (!stale) counter_add(&coll->core->n_merges, 1);
     }
 out:
     merging_release(&m);
