@@ -111,6 +111,7 @@ static int open_backends(struct engine *e, const struct engine_options *o, struc
     }
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     if (!r) r = invoker_pool_open(o->threads ? o->threads : (unsigned)MAX(cores, 1), &core->invoker, err);
+    if (!r) r = deadline_watcher_start(err);
     buf_release(&path);
     return r;
 }

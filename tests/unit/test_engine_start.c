@@ -29,6 +29,18 @@ static int open_with(unsigned refuse, struct engine **ret) {
     return r;
 }
 
+/* There is one for all engines of a process, made by the first. */
+TEST(nobody_to_watch_time_limits) {
+    struct engine *e;
+    snprintf(dir, sizeof dir, "/tmp/ldbfs-test-XXXXXX");
+    CHECK(mkdtemp(dir));
+    CHECK(open_with(1, &e) < 0 && strstr(err.text, "could not start"));
+    CHECK(open_with(2, &e) < 0 && strstr(err.text, "could not start"));
+    CHECK(open_with(3, &e) < 0 && strstr(err.text, "could not start the thread that watches time limits"));
+    CHECK(!open_with(0, &e));
+    done(e);
+}
+
 TEST(threads_that_cannot_be_made) {
     struct engine *e = fresh();
     struct collection_info coll;

@@ -33,17 +33,24 @@ static void *watch(void *arg) {
     return arg;
 }
 
+int deadline_watcher_start(struct err *err) {
+    int e = 0;
+    pthread_t t;
+    pthread_mutex_lock(&lock);
+    if (!running && !(e = thread_create(&t, watch, NULL))) {
+        pthread_detach(t);
+        running = true;
+    }
+    pthread_mutex_unlock(&lock);
+    return e ? err_sys(err, e, "could not start the thread that watches time limits") : 0;
+}
+
 void deadline_start(struct deadline *d, const volatile int *cancel, uint32_t timeout_ms) {
     d->cancel = cancel;
     d->stop = cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED) ? 1 : 0;
     d->at_us = clock_mono_us(&clock_system) + (int64_t)timeout_ms * 1000;
     d->prev = NULL;
     pthread_mutex_lock(&lock);
-    if (!running) {
-        pthread_t t;
-        running = !thread_create(&t, watch, NULL);
-        if (running) pthread_detach(t);
-    }
     d->next = first;
     if (first)
         first->prev = d;
