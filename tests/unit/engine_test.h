@@ -1,5 +1,5 @@
-/* An engine on a temporary directory, for tests: open, fresh, done, put, ask. Include it once in a test
- * program. */
+/* An engine on a temporary directory, for tests: open, fresh_dir, fresh, done, put, ask. Include it once in a
+ * test program. */
 #pragma once
 #include "engine.h"
 #include "test.h"
@@ -25,9 +25,13 @@ MAYBE_UNUSED static struct engine *open_engine(void) {
     return e;
 }
 
-MAYBE_UNUSED static struct engine *fresh(void) {
+MAYBE_UNUSED static void fresh_dir(void) {
     snprintf(dir, sizeof dir, "/tmp/ldbfs-test-XXXXXX");
     if (!mkdtemp(dir)) abort();
+}
+
+MAYBE_UNUSED static struct engine *fresh(void) {
+    fresh_dir();
     return open_engine();
 }
 

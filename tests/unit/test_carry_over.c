@@ -9,17 +9,21 @@ enum { DOCS = 160, BATCHES = 4, TENANTS = 6 };
 
 /* ---- an object store that lets somebody in, once, before a segment or a root is stored ---- */
 
+typedef bool change_fn(const char *cid);
+
+static char disturbed[CID_SIZE], calm[CID_SIZE];
 static const struct object_store_ops *inner;
-static void (*meanwhile)(void);
-static enum moment { NEVER, AT_SEGMENT, AT_ROOT } moment;
-static int meetings, stored; /* segments, but for those of `meanwhile` */
+static change_fn *meanwhile; /* to `disturbed`; NULL: it has happened */
+static enum moment { AT_SEGMENT, AT_ROOT } moment;
+static bool went_well;
+static int stored; /* segments, but for those of `meanwhile` */
 
 static void meet(enum moment now) {
-    if (moment != now) return;
-    moment = NEVER;
-    meetings++;
+    change_fn *happens = meanwhile;
     int before = stored;
-    meanwhile();
+    if (!happens || moment != now) return;
+    meanwhile = NULL;
+    went_well = happens(disturbed);
     stored = before;
 }
 
@@ -49,7 +53,6 @@ static void hook(struct engine *e) {
 /* ---- two collections that are given the same ---- */
 
 static struct engine *e;
-static char disturbed[CID_SIZE], calm[CID_SIZE];
 
 static bool set_up(bool partitions) {
     static const char fields[] = "\"dynamic\":false,\"indexConfigs\":{\"w\":{\"type\":\"text\"},"
@@ -58,8 +61,7 @@ static bool set_up(bool partitions) {
     struct engine_options o;
     struct collection_info info;
     char schema[500];
-    snprintf(dir, sizeof dir, "/tmp/ldbfs-test-XXXXXX");
-    if (!mkdtemp(dir)) abort();
+    fresh_dir();
     engine_options_init(&o);
     o.data_dir = dir;
     o.partition_bytes = 2000; /* more than a build has of each, less than the merge */
@@ -111,8 +113,6 @@ static bool fill(const char *cid) {
 
 /* ---- what happens meanwhile ---- */
 
-static bool went_well;
-
 /* Some die, some are overwritten, one comes back. */
 static bool change(const char *cid) {
     for (int i = 3; i < DOCS; i += 5)
@@ -122,14 +122,14 @@ static bool change(const char *cid) {
     return put_document(cid, 10, 1) && build(cid);
 }
 
-static void change_disturbed(void) {
-    went_well = change(disturbed);
+static void analyzers_are(uint64_t fingerprint) {
+    for (unsigned a = 0; a < ANALYZER_COUNT; a++) analyzer_fake_fingerprint(a, fingerprint);
 }
 
 /* As an engine with other analyzers would find it. */
-static void change_with_other_analyzers(void) {
-    for (unsigned a = 0; a < ANALYZER_COUNT; a++) analyzer_fake_fingerprint(a, 78);
-    change_disturbed();
+static bool change_with_other_analyzers(const char *cid) {
+    analyzers_are(78);
+    return change(cid);
 }
 
 /* Everything of the first segment dies, so that it is gone. */
@@ -137,10 +137,6 @@ static bool kill_segment(const char *cid) {
     for (int i = 0; i < DOCS / BATCHES; i++)
         if (i % 10 && !delete_document(cid, i)) return false;
     return build(cid);
-}
-
-static void kill_disturbed_segment(void) {
-    went_well = kill_segment(disturbed);
 }
 
 /* ---- the same answers ---- */
@@ -172,18 +168,17 @@ static bool sound(void) {
     return !engine_check(e, problem, NULL, &objects, &problems, &err) && !problems;
 }
 
-/* Merges what `happens` comes in between at `when`, and then once more. */
-static void merge_disturbed(int outputs, enum moment when, void (*happens)(void),
-                            bool (*same)(const char *cid)) {
+/* Merges, which `happens` comes in between at `when`, and then once more. */
+static void merge_disturbed(int outputs, enum moment when, change_fn *happens) {
     CHECK(fill(disturbed));
     CHECK(fill(calm));
-    meanwhile = happens;
     went_well = false;
-    meetings = stored = 0;
+    stored = 0;
     moment = when;
+    meanwhile = happens;
     CHECK_OK(engine_merge(e, disturbed, true, &err));
-    CHECK(meetings == 1 && went_well && stored >= outputs);
-    CHECK(same(calm));
+    CHECK(!meanwhile && went_well && stored >= outputs);
+    CHECK(happens(calm));
     CHECK(same_answers());
     CHECK(sound());
     CHECK_OK(engine_merge(e, calm, true, &err));
@@ -191,38 +186,38 @@ static void merge_disturbed(int outputs, enum moment when, void (*happens)(void)
     CHECK(same_answers());
 }
 
-static void run(bool partitions, enum moment when, void (*happens)(void), bool (*same)(const char *cid)) {
-    for (unsigned a = 0; a < ANALYZER_COUNT; a++) analyzer_fake_fingerprint(a, 77);
+static void run(bool partitions, enum moment when, change_fn *happens) {
+    analyzers_are(77);
     if (set_up(partitions))
-        merge_disturbed(partitions ? 3 : 1, when, happens, same);
+        merge_disturbed(partitions ? 3 : 1, when, happens);
     else
         test_failures++;
-    for (unsigned a = 0; a < ANALYZER_COUNT; a++) analyzer_fake_fingerprint(a, 0);
+    analyzers_are(0); /* the truth again */
     done(e);
 }
 
 TEST(while_a_segment_is_stored) {
-    run(false, AT_SEGMENT, change_disturbed, change);
+    run(false, AT_SEGMENT, change);
 }
 
 /* The merge comes too late with its root and is committed again. */
 TEST(while_the_root_is_stored) {
-    run(false, AT_ROOT, change_disturbed, change);
+    run(false, AT_ROOT, change);
 }
 
 TEST(several_outputs) {
-    run(true, AT_SEGMENT, change_disturbed, change);
-    run(true, AT_ROOT, change_disturbed, change);
+    run(true, AT_SEGMENT, change);
+    run(true, AT_ROOT, change);
 }
 
 TEST(outputs_of_outdated_analyzers) {
-    run(false, AT_SEGMENT, change_with_other_analyzers, change);
-    run(true, AT_SEGMENT, change_with_other_analyzers, change);
+    run(false, AT_SEGMENT, change_with_other_analyzers);
+    run(true, AT_SEGMENT, change_with_other_analyzers);
 }
 
 /* The merge is given up and begun again. */
 TEST(an_input_is_gone) {
-    run(false, AT_SEGMENT, kill_disturbed_segment, kill_segment);
-    run(false, AT_ROOT, kill_disturbed_segment, kill_segment);
-    run(true, AT_SEGMENT, kill_disturbed_segment, kill_segment);
+    run(false, AT_SEGMENT, kill_segment);
+    run(false, AT_ROOT, kill_segment);
+    run(true, AT_SEGMENT, kill_segment);
 }

@@ -32,8 +32,7 @@ static int open_with(unsigned refuse, struct engine **ret) {
 /* There is one for all engines of a process, made by the first. */
 TEST(nobody_to_watch_time_limits) {
     struct engine *e;
-    snprintf(dir, sizeof dir, "/tmp/ldbfs-test-XXXXXX");
-    CHECK(mkdtemp(dir));
+    fresh_dir();
     CHECK(open_with(1, &e) < 0 && strstr(err.text, "could not start"));
     CHECK(open_with(2, &e) < 0 && strstr(err.text, "could not start"));
     CHECK(open_with(3, &e) < 0 && strstr(err.text, "could not start the thread that watches time limits"));
