@@ -7,7 +7,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 
 from harness import SLOW, check, equal, read, wait_for
 
@@ -34,8 +33,8 @@ except OSError as e:
 """
 
 
-def start_writer(mount, prefix):
-    return subprocess.Popen([sys.executable, "-c", WRITER, mount("c/ingest/upsert"), prefix, str(N), str(BATCH)],
+def start_writer(mount, prefix, n):
+    return subprocess.Popen([sys.executable, "-c", WRITER, mount("c/ingest/upsert"), prefix, str(n), str(BATCH)],
                             stdout=subprocess.PIPE, text=True)
 
 
@@ -64,13 +63,13 @@ def test_two_writers_one_killed(env):
     a, b = env.mount(name="a"), env.mount(name="b")
     a.make("c", {"indexConfigs": {"t": {"type": "keyword"}}})
     base = json.loads(env.ldbfs("status", "--json", "c"))["seq_written"]  # the schema has a number too
-    writers = [start_writer(a, "a"), start_writer(b, "b")]
+    writers = [start_writer(a, "a", 100 * N), start_writer(b, "b", N)]  # one has more than it can write before it is killed
     out = [[], []]
     threads = [threading.Thread(target=lambda i=i: out[i].extend(writers[i].stdout)) for i in (0, 1)]
     for t in threads:
         t.start()
-    wait_for("both to write", lambda: min(len(out[0]), len(out[1])) > 20)
-    time.sleep(env.random.random() * 0.2)
+    batches = 40 + env.random.randrange(100)  # of both: fewer than the other one has alone, so it is still writing
+    wait_for("both to write", lambda: min(map(len, out)) > 20 and sum(map(len, out)) > batches)
     os.kill(a.pid(), signal.SIGKILL)
     tear(env.data)
     for w in writers:
